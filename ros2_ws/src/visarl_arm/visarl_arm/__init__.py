@@ -1,0 +1,1 @@
+"""The arm, the simulator and the watchdog nodes."""

@@ -1,0 +1,1 @@
+"""Camera, saliency and encoder nodes."""

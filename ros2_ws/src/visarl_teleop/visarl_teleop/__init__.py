@@ -1,0 +1,1 @@
+"""Teleoperation and recorder nodes."""

@@ -1,0 +1,83 @@
+"""The launch files under ROS's own launch system, where there is one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from visarl.ros.client import GraphClient
+from visarl.ros.graph import GraphOptions
+from visarl.ros.stranger import free_domain
+from visarl.ros.workspace import ROOT, child_environment
+
+pytestmark = pytest.mark.ros
+pytest.importorskip("launch_ros", reason="launch_ros is not importable here: only a ROS installation has it")
+
+RUN = """
+import sys
+from launch import LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+arguments = [argument.split(":=") for argument in sys.argv[2:]]
+service = LaunchService()
+service.include_launch_description(
+    IncludeLaunchDescription(PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments=arguments)
+)
+sys.exit(service.run())
+"""
+
+
+def start(name: str, log: Path, *arguments: str) -> subprocess.Popen[str]:
+    path = str(ROOT / "launch" / f"{name}.launch.py")
+    environment = child_environment()
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    with log.open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, path, *arguments],
+            cwd=log.parent, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "nodes"), [("sim", set()), ("teleop", {"teleop_node"})])
+def test_nodes_and_topics_come_up_and_ctrl_c_ends_them_cleanly(name: str, nodes: set[str], tmp_path: Path) -> None:
+    options = GraphOptions(domain=free_domain())
+    process = start(name, tmp_path / "log", f"domain:={options.domain}")
+    try:
+        with GraphClient(options) as client:
+            client.wait_ready(60.0)
+            wanted = {"sim_node", "arm_node", "camera_node", "watchdog_node"} | nodes
+            client.wait_for(lambda: wanted <= set(client.node.get_node_names()), 30.0, f"the nodes {wanted}")
+            topics = {topic for topic, _ in client.node.get_topic_names_and_types()}
+            assert {"/camera/image_raw", "/arm/state", "/arm/executed", "/sim/truth"} <= topics
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = process.wait(30)
+    said = (tmp_path / "log").read_text()
+    assert code == 0, said
+    assert said.count("process has finished cleanly") == said.count("process started with pid")
+
+
+def test_a_second_launch_in_the_domain_is_refused(tmp_path: Path) -> None:
+    options = GraphOptions(domain=free_domain())
+    first = start("sim", tmp_path / "log", f"domain:={options.domain}")
+    try:
+        with GraphClient(options) as client:
+            client.wait_ready(60.0)
+        second = start("sim", tmp_path / "second", f"domain:={options.domain}")
+        assert second.wait(60) != 0
+        assert f"another graph runs in ROS domain {options.domain}" in (tmp_path / "second").read_text()
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.wait(30)
+
+
+def test_a_dying_node_fails_the_launch_with_its_reason(tmp_path: Path) -> None:
+    process = start("sim", tmp_path / "log", f"domain:={free_domain()}", "task:=pick_aple")
+    assert process.wait(60) != 0
+    said = (tmp_path / "log").read_text()
+    assert "did you mean 'pick_apple'" in said and "sim_node ended (exit status 1)" in said

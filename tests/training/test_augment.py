@@ -1,0 +1,56 @@
+"""Augmentation: clicks go where the picture goes, and colours really change."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from training.augment import Augmentation, augment
+
+SIDE = 96
+
+
+def dotted(u: float, v: float) -> np.ndarray:
+    picture = np.full((SIDE, SIDE, 3), 40, np.uint8)
+    cv2.circle(picture, (int(u * SIDE), int(v * SIDE)), 3, (255, 255, 255), -1)
+    return picture
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_clicks_follow_the_picture(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    u, v = rng.uniform(0.4, 0.6, 2)
+    picture, moved = augment(dotted(u, v), np.array([[u, v]]), rng, Augmentation(jitter=0, shapes=0, shift=0.1))
+    # The dot is the only white thing, except where the border was filled with a bright colour.
+    rows, columns = np.nonzero((picture > 225).all(axis=2))
+    distance = np.hypot((columns + 0.5) / SIDE - moved[0, 0], (rows + 0.5) / SIDE - moved[0, 1])
+    assert distance.min() < 1.5 / SIDE
+
+
+def test_colour_jitter_runs() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    still = Augmentation(shift=0, rotation_deg=0, scale=0, flips=False, shapes=0)
+    same, _ = augment(picture, np.zeros((0, 2)), np.random.default_rng(1), Augmentation(**{**vars(still), "jitter": 0}))
+    other, _ = augment(picture, np.zeros((0, 2)), np.random.default_rng(1), still)
+    assert np.array_equal(same, picture)
+    assert np.abs(other.astype(int) - picture).mean() > 5
+
+
+def test_shapes_keep_clear_of_clicks() -> None:
+    how = Augmentation(shift=0, rotation_deg=0, scale=0, flips=False, jitter=0, shapes=8)
+    picture = dotted(0.5, 0.5)
+    covered = changed = 0
+    for seed in range(30):
+        out, _ = augment(picture, np.array([[0.5, 0.5]]), np.random.default_rng(seed), how)
+        covered += not np.array_equal(out[44:53, 44:53], picture[44:53, 44:53])
+        changed += not np.array_equal(out, picture)
+    assert covered == 0 and changed > 20
+
+
+def test_input_is_left_alone_and_draws_repeat() -> None:
+    picture, points = dotted(0.5, 0.5), np.array([[0.5, 0.5]])
+    before = picture.copy()
+    results = [augment(picture, points, np.random.default_rng(3), Augmentation()) for _ in range(2)]
+    assert np.array_equal(picture, before)
+    assert np.array_equal(results[0][0], results[1][0]) and np.array_equal(results[0][1], results[1][1])

@@ -1,0 +1,153 @@
+"""Saliency, labelling, encoder: what goes in, what comes out, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import TINY
+from tests.training.conftest import encoder_options, saliency_options
+from training import label, train_encoder, train_saliency
+from training.common import model_config, pick_device
+from training.parts import load_saliency
+from training.train_encoder import crop_and_flip, warm_cosine
+from visarl.data.annotations import AnnotationFile
+from visarl.errors import BundleError, ConfigError, DataError
+from visarl.training_options import Label, parse_seeds
+
+
+def test_labels_lie_beside_every_picture(run: Path) -> None:
+    with h5py.File(run / "episodes.hdf5") as file:
+        for demo in file["data"].values():
+            maps, pictures = demo["obs/saliency"], demo["obs/image"]
+            assert maps.shape == (len(pictures), 2, 64, 64) and maps.dtype == np.uint8
+            assert list(maps.attrs["roles"]) == ["effector", "object"]
+
+
+def test_labels_are_the_models_maps(run: Path) -> None:
+    model, _ = load_saliency(run / "saliency" / train_saliency.PART, torch.device("cpu"))
+    from training.parts import predict_maps
+
+    with h5py.File(run / "episodes.hdf5") as file:
+        obs = file["data/demo_0/obs"]
+        again = predict_maps(model, obs["image"][:5])
+        # Batches of another size round differently: at most the last of 255 steps.
+        assert np.abs(again.astype(int) - obs["saliency"][:5].astype(int)).max() <= 1
+
+
+def test_labelling_again_replaces_the_maps(run: Path, episodes: Path) -> None:
+    before = episodes.stat().st_size
+    label.main(Label(episodes=episodes, saliency=run / "saliency" / train_saliency.PART, threads=1))
+    assert episodes.stat().st_size < 2 * before
+    with h5py.File(episodes) as file:
+        assert file["data/demo_0/obs/saliency"][:].any()
+
+
+LABEL_ON_A_FULL_DISK = """
+import resource, sys
+from visarl.cli import main
+limit = int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+sys.exit(main(["label", "--episodes", sys.argv[1], "--saliency", sys.argv[2], "--threads", "1"]))
+"""
+
+
+def test_labelling_on_a_full_disk(run: Path, episodes: Path) -> None:
+    """The kernel refuses what is beyond the limit. In a process of its own: HDF5 is known to crash over this."""
+    before = episodes.read_bytes()
+    words = [str(episodes), str(run / "saliency" / train_saliency.PART), str(len(before) + 1000)]
+    found = subprocess.run([sys.executable, "-c", LABEL_ON_A_FULL_DISK, *words], capture_output=True, text=True)
+    assert found.returncode == 1 and "make room or use another folder" in found.stderr, found.stderr
+    assert episodes.read_bytes() == before
+
+
+def test_labelling_with_another_preprocessing(run: Path, episodes: Path) -> None:
+    with h5py.File(episodes, "r+") as file:
+        file["data"].attrs["preprocess"] = "0" * 16
+    with pytest.raises(DataError, match="convert the bags again"):
+        label.main(Label(episodes=episodes, saliency=run / "saliency" / train_saliency.PART, threads=1))
+
+
+def test_labelling_with_no_part(run: Path) -> None:
+    with pytest.raises(BundleError, match="no such file"):
+        label.main(Label(episodes=run / "episodes.hdf5", saliency=run / "nothing.safetensors"))
+
+
+def test_frames_without_any_click(run: Path, tmp_path: Path) -> None:
+    annotations = AnnotationFile.load(run / "clicks.json")
+    annotations.frames = dict.fromkeys(annotations.frames, ())
+    annotations.save(tmp_path / "clicks.json")
+    options = dataclasses.replace(saliency_options(run, tmp_path), clicks=tmp_path / "clicks.json")
+    with pytest.raises(DataError, match="without a click"):
+        train_saliency.main(options)
+
+
+def test_one_frame_without_clicks_is_allowed(run: Path, tmp_path: Path) -> None:
+    annotations = AnnotationFile.load(run / "clicks.json")
+    annotations.frames[next(iter(annotations.frames))] = ()
+    annotations.save(tmp_path / "clicks.json")
+    train_saliency.main(dataclasses.replace(saliency_options(run, tmp_path), clicks=tmp_path / "clicks.json"))
+    assert (tmp_path / train_saliency.PART).exists()
+
+
+def test_encoder_without_labels(run: Path, episodes: Path, tmp_path: Path) -> None:
+    with h5py.File(episodes, "r+") as file:
+        del file["data/demo_0/obs/saliency"]
+    with pytest.raises(DataError, match="demo_0 has no saliency maps"):
+        train_encoder.main(dataclasses.replace(encoder_options(run, tmp_path), episodes=[episodes]))
+
+
+def test_encoder_with_saliency_in_pretraining_only(run: Path, tmp_path: Path) -> None:
+    train_encoder.main(dataclasses.replace(encoder_options(run, tmp_path), inputs=("rgb",)))
+    from training.parts import encode, load_encoder
+
+    model, _ = load_encoder(tmp_path / train_encoder.PART, torch.device("cpu"))
+    (tokens,) = encode(model, np.zeros((2, 96, 96, 3), np.uint8), None)
+    assert tokens.shape == (2, TINY.encoder.grid**2 + 1, TINY.encoder.dim)
+
+
+def test_crops_are_the_same_for_all_modalities() -> None:
+    x = torch.rand(8, 1, 48, 48)
+    inputs = {"rgb": x.expand(-1, 3, -1, -1), "saliency": x}
+    out = crop_and_flip(inputs, TINY.encoder, np.random.default_rng(0), 0.3, True)
+    assert out["saliency"].shape == (8, 1, 32, 32)
+    assert torch.allclose(out["rgb"][:, :1], out["saliency"], atol=1e-6)
+    whole = crop_and_flip(inputs, TINY.encoder, np.random.default_rng(0), 1.0, False)["saliency"]
+    assert not torch.allclose(out["saliency"], whole, atol=1e-3)
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    rates = [warm_cosine(i, 100, 0.1) for i in range(100)]
+    assert np.argmax(rates) in (9, 10) and rates[0] == pytest.approx(0.1) and rates[-1] < 0.01
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_where_there_is_none() -> None:
+    with pytest.raises(ConfigError, match="no CUDA device"):
+        pick_device("cuda")
+
+
+def test_presets(tmp_path: Path) -> None:
+    assert model_config("64").encoder.image_size == 64
+    with pytest.raises(ConfigError, match="unknown preset"):
+        model_config("65")
+    with pytest.raises(ConfigError, match="JSON file"):
+        model_config(str(tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize(("text", "expected"), [("3:6", [3, 4, 5]), ("7", [7]), ("1,5", [1, 5])])
+def test_seeds(text: str, expected: list[int]) -> None:
+    assert parse_seeds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a:b", "5:5", "1:2:3", "-1"])
+def test_bad_seeds(text: str) -> None:
+    with pytest.raises(ConfigError, match="seeds"):
+        parse_seeds(text)

@@ -1,0 +1,61 @@
+"""The self-calibration against a pinhole camera whose parameters are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from visarl.aim import FADE_TO, aim, fit_camera, project
+from visarl.errors import DataError
+
+
+def pinhole(tool: np.ndarray) -> np.ndarray:
+    """A camera one metre in front of the table, looking down at it by 40 degrees."""
+    angle = np.deg2rad(40)
+    right, down = np.array([0.0, 1.0, 0.0]), np.array([-np.sin(angle), 0.0, -np.cos(angle)])
+    ahead = np.array([-np.cos(angle), 0.0, -np.sin(angle)])
+    ray = tool - (np.array([0.47, 0.0, 0.1]) - ahead)
+    return np.stack([ray @ right, ray @ down], axis=-1) / (0.25 * (ray @ ahead))[..., None]
+
+
+@pytest.fixture
+def seen() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    tool = np.array([0.47, 0.0, 0.1]) + rng.uniform(-0.1, 0.1, (600, 3))
+    return tool, np.concatenate([pinhole(tool), np.full((600, 1), 0.8)], axis=1)
+
+
+def test_the_camera_is_found_from_where_the_hand_was_seen(seen):
+    tool, points = seen
+    other = tool[::-1] * [1.0, 0.9, 1.05]
+    np.testing.assert_allclose(project(fit_camera(tool, points), other), pinhole(other), atol=1e-6)
+
+
+def test_noise_false_peaks_and_lost_hands_do_not_move_it(seen):
+    tool, points = seen
+    rng = np.random.default_rng(1)
+    points[:, :2] += rng.normal(0, 0.03, (600, 2))  # 4 px at 256
+    points[:60, :2] = rng.uniform(-1, 1, (60, 2))  # elsewhere in the picture
+    points[60:120] = [0.0, 0.0, FADE_TO]  # not found
+    error = np.abs(project(fit_camera(tool, points), tool) - pinhole(tool)).max()
+    assert error < 0.03
+
+
+def test_a_hand_that_is_hardly_seen_or_never_moves_cannot_calibrate(seen):
+    tool, points = seen
+    with pytest.raises(DataError, match="0 of 600 frames show the effector"):
+        fit_camera(tool, points * [1, 1, 0.1])
+    with pytest.raises(DataError, match="2 cm in each direction"):
+        fit_camera(tool * [1, 1, 0], points)
+
+
+def test_aim_leads_from_the_hand_and_is_fine_where_a_grasp_is_decided(seen):
+    camera = fit_camera(*seen)
+    tool = np.array([0.45, 0.03, 0.12])
+    near = aim(camera, tool, [*(pinhole(tool) + [0.01, 0.4]), 1.0])
+    nearer = aim(camera, tool, [*(pinhole(tool) + [0.03, 0.42]), 1.0])
+    change = nearer - near
+    assert change[0] == pytest.approx(0.02 / 0.3, rel=1e-3)
+    assert change[4] > 3 * change[0]  # the finest scale tells 2 % of the picture apart near the hand
+    assert change[5] < 0.01 * change[1]  # and says nothing far from it
+    assert np.abs(aim(camera, tool, [0.5, 0.5, FADE_TO])).max() == 0  # a lost keypoint draws nowhere

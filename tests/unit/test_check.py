@@ -1,0 +1,60 @@
+"""`visarl check`: every line says what is, and what to do about what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import tiny_bundle
+from visarl import check
+from visarl.options import Check
+
+
+def test_a_probe_survives_a_crash_and_hides_the_class_of_our_errors() -> None:
+    assert check.probe("print('noise'); print('fine')") == (True, "fine")
+    assert check.probe("import os; os.abort()")[0] is False
+    good, last = check.probe("from visarl.errors import DataError; raise DataError('the reason')")
+    assert not good and last == "the reason"
+
+
+def test_what_is_missing_comes_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = check.check_camera("/dev/video_that_is_not_there")
+    assert finding.status == "optional" and "does not exist" in finding.detail and finding.advice
+    (tmp_path / "empty").mkdir()
+    finding = check.check_camera(str(tmp_path / "empty"))
+    assert finding.status == "missing" and str(tmp_path) in finding.detail
+    monkeypatch.setattr(check, "DISK_GB", 1e9)
+    assert next(check.check_room()).status == "missing"
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp")
+    assert "Fast DDS" in next(check.check_dds()).detail
+
+
+def test_what_a_graph_gets_from_dds_is_tried_not_read_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rclpy")
+    monkeypatch.delenv("RMW_IMPLEMENTATION", raising=False)
+    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+    finding = next(check.check_dds())
+    assert finding.status == "ok" and " 8 MiB" in finding.detail
+    assert "FASTDDS_BUILTIN_TRANSPORTS do not count" in finding.detail
+    # Without the profile the shell's setting would count: no shared memory at all.
+    monkeypatch.setattr(check, "SEGMENT", check.SEGMENT.replace("os.environ.update", "str"))
+    finding = next(check.check_dds())
+    assert finding.status == "missing" and "0.0 MiB" in finding.detail
+
+
+def test_bundles_are_loaded(tmp_path: Path) -> None:
+    tiny_bundle(tmp_path / "good")
+    bad = tiny_bundle(tmp_path / "bad").folder
+    (bad / "policy.safetensors").write_bytes(b"damaged")
+    found = {finding.detail.split(":")[0].rsplit("/", 1)[-1]: finding for finding in check.check_bundles(tmp_path)}
+    assert found["good"].status == "ok" and found["bad"].status == "missing"
+
+
+def test_the_whole_check_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status = check.main(Check(bundles=tmp_path))
+    lines = capsys.readouterr().out.splitlines()
+    names = {line[10:22].strip() for line in lines if line.startswith(("ok", "missing", "optional"))}
+    assert {"Python", "ROS 2", "DDS", "camera", "renderer", "disk", "Kinova Gen3", "Kinova Jaco"} <= names
+    assert {"GPU", "torch"} & names
+    assert status == (1 if any(line.startswith("missing  ") for line in lines) else 0)

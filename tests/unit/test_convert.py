@@ -1,0 +1,59 @@
+"""`visarl convert` as a person types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.data.synthetic import Scene, synthetic_bag
+from visarl.cli import main
+from visarl.data.annotations import AnnotationFile
+from visarl.data.episodes import EpisodeFile
+
+
+def test_a_folder_of_bags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        synthetic_bag(tmp_path / "bags" / name, Scene(seconds=1.5))
+    assert main(["convert", str(tmp_path / "bags"), "--out", str(tmp_path / "out.h5")]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["demos"] == 2 and report["bad"] == 0 and report["frame_age_ms"]["max"] < 50
+    with EpisodeFile(tmp_path / "out.h5") as file:
+        assert file.total == report["steps"]
+
+
+def test_recovery_and_conversion_in_one_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bags = tmp_path / "bags"
+    killed = synthetic_bag(bags / "killed", Scene(seconds=2.0))
+    (killed / "metadata.yaml").unlink()
+    killed.rename(bags / "killed.partial")
+    cut = synthetic_bag(bags / "cut", Scene(seconds=2.0))
+    (cut / "cut.mcap").write_bytes((cut / "cut.mcap").read_bytes()[:-100])
+    synthetic_bag(bags / "good", Scene(seconds=2.0))
+
+    assert main(["convert", str(bags), "--out", str(tmp_path / "out.h5")]) == 1
+    assert "--recover" in capsys.readouterr().err
+    assert main(["convert", str(bags), "--out", str(tmp_path / "out.h5"), "--recover"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["demos"] == 3
+    assert sorted(path.name for path in bags.iterdir()) == ["cut", "cut.damaged", "good", "killed"]
+    assert main(["convert", str(bags), "--recover"]) == 0  # nothing left to do
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"recovered": 0}
+
+
+def test_clicks_of_the_simulated_annotator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    synthetic_bag(tmp_path / "bags" / "a", Scene(seconds=2.0))
+    words = ["click", "--frames", "3", "--bags", str(tmp_path / "bags"), "--out", str(tmp_path / "new" / "clicks.json")]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"frames": 3, "clicks": 6}
+    assert len(AnnotationFile.load(tmp_path / "new" / "clicks.json").frames) == 3
+    synthetic_bag(tmp_path / "bags" / "b", Scene(seconds=2.0, truth=False))
+    assert main(words) == 1
+    assert "sim/truth" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(tmp_path)]) == 1
+    assert "expected --out" in capsys.readouterr().err
+    assert main(["convert", "--out", str(tmp_path / "a.h5"), str(tmp_path)]) == 1
+    assert "expected a folder with bags" in capsys.readouterr().err

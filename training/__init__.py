@@ -1,0 +1,1 @@
+"""Training scripts: bags in, a bundle out. Each module reads as a recipe and has an importable `main(options)`."""

@@ -1,0 +1,113 @@
+"""Variations of a few clicked pictures, so that a saliency model trained on ten of them meets more than ten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+BRIGHTNESS = CONTRAST = SATURATION = 0.4
+HUE = 0.2
+"""The paper's ColorJitter(0.4, 0.4, 0.4, 0.2): factors within 1 +- 0.4, hue turned by at most 0.2 of the circle."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a picture may be moved and recoloured."""
+
+    shift: float = 0.15
+    """Largest shift, as a share of the side."""
+    rotation_deg: float = 25.0
+    scale: float = 0.25
+    """Largest zoom in or out, as a share (log-uniform)."""
+    flips: bool = True
+    jitter: float = 1.0
+    """Multiplies the paper's ColorJitter; 0 switches it off."""
+    shapes: int = 3
+    """At most so many random shapes are pasted."""
+    clearance: float = 0.09
+    """Shapes keep this far from every click [share of the side], so that none hides what was clicked."""
+
+
+def augment(
+    picture: NDArray[np.uint8], points: NDArray[np.float64], rng: np.random.Generator, how: Augmentation
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """A variation of one picture and where its clicks went.
+
+    Args:
+        picture: (S, S, 3) uint8.
+        points: (K, 2) clicks u, v as shares of the side; one that leaves the picture keeps its outside position.
+
+    Returns:
+        The same shapes. The input is left as it is.
+    """
+    picture = _paste_shapes(picture.copy(), points, rng, how)
+    picture, points = _move(picture, points, rng, how)
+    return (_recolour(picture, rng, how.jitter) if how.jitter > 0 else picture), points
+
+
+def _move(
+    picture: NDArray[np.uint8], points: NDArray[np.float64], rng: np.random.Generator, how: Augmentation
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    side = picture.shape[0]
+    angle = np.deg2rad(rng.uniform(-how.rotation_deg, how.rotation_deg))
+    zoom = np.exp(rng.uniform(-1, 1) * np.log1p(how.scale))
+    mirror = np.where(rng.random(2) < 0.5, -1.0, 1.0) if how.flips else np.ones(2)
+    cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
+    turn = np.array([[cos, -sin], [sin, cos]]) * mirror  # mirror first, then turn
+    shift = rng.uniform(-how.shift, how.shift, 2)
+    moved = (points - 0.5) @ turn.T + 0.5 + shift
+    # The same map on pixel centres: pixel i lies at the share (i + 0.5) / side.
+    middle = side / 2 - 0.5
+    matrix = np.column_stack([turn, np.array([middle, middle]) - turn @ [middle, middle] + shift * side])
+    # Mirrored borders would show the object twice; a plain border says that nothing is there.
+    border = cv2.BORDER_REPLICATE if rng.random() < 0.5 else cv2.BORDER_CONSTANT
+    colour = tuple(int(c) for c in rng.integers(0, 256, 3))
+    return cv2.warpAffine(picture, matrix, (side, side), borderMode=border, borderValue=colour), moved
+
+
+def _paste_shapes(
+    picture: NDArray[np.uint8], points: NDArray[np.float64], rng: np.random.Generator, how: Augmentation
+) -> NDArray[np.uint8]:
+    side = picture.shape[0]
+    for _ in range(int(rng.integers(0, how.shapes + 1))):
+        radius = rng.uniform(0.02, 0.09)
+        centre = rng.uniform(0, 1, 2)
+        if len(points) and np.min(np.linalg.norm(points - centre, axis=1)) < how.clearance + radius:
+            continue
+        count = int(rng.integers(3, 9))
+        turns = np.sort(rng.uniform(0, 2 * np.pi, count))
+        reach = radius * rng.uniform(0.6, 1.0, (count, 1))
+        corners = ((centre + reach * np.column_stack([np.cos(turns), np.sin(turns)])) * side).astype(np.int32)
+        colour = tuple(int(c) for c in rng.integers(0, 256, 3))
+        if rng.random() < 0.5:
+            cv2.fillPoly(picture, [corners], colour, lineType=cv2.LINE_AA)
+        else:
+            axes = (max(1, int(radius * side)), max(1, int(radius * side * rng.uniform(0.5, 1.0))))
+            middle = (int(centre[0] * side), int(centre[1] * side))
+            cv2.ellipse(picture, middle, axes, rng.uniform(0, 180), 0, 360, colour, -1, lineType=cv2.LINE_AA)
+    return picture
+
+
+def _recolour(picture: NDArray[np.uint8], rng: np.random.Generator, strength: float) -> NDArray[np.uint8]:
+    """ColorJitter: the four changes in a random order."""
+    image = picture.astype(np.float32) / 255
+    factors = 1 + strength * np.array([BRIGHTNESS, CONTRAST, SATURATION]) * rng.uniform(-1, 1, 3)
+    turn = strength * HUE * rng.uniform(-1, 1)
+    for change in rng.permutation(4):
+        if change == 0:
+            image = image * np.float32(factors[0])
+        elif change == 1:
+            grey = np.float32(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean())
+            image = grey + (image - grey) * np.float32(factors[1])
+        elif change == 2:
+            grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+            image = grey + (image - grey) * np.float32(factors[2])
+        else:
+            hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+            hsv[..., 0] = (hsv[..., 0] + np.float32(360 * turn)) % 360
+            image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+        image = np.clip(image, 0, 1)
+    return np.round(image * 255).astype(np.uint8)

@@ -1,0 +1,168 @@
+"""Closed-loop starts in this process: the simulator waits for the agent, but the agent's latency counts."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.util
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.synchronize import Event
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch._dynamo  # before the simulator: loaded lazily by an optimiser, after MuJoCo's EGL, it crashes the process
+from numpy.typing import NDArray
+
+from visarl.contract import CONTROL_RATE_HZ
+from visarl.errors import ConfigError, SimulationError
+from visarl.robot.interfaces import ArmState, Frame
+from visarl.sim.rollout import LIMIT_S, bounded
+from visarl.sim.tabletop import SceneTruth, Simulator
+
+LATENCY_S = 0.05
+"""From a camera frame's stamp to its action's effect, as the graph has it."""
+
+
+class Agent(Protocol):
+    """What drives the arm: a bundle, or one of the diagnostics."""
+
+    def reset(self) -> None:
+        """Forget the last episode."""
+
+    def act(self, frame: Frame, state: ArmState, truth: SceneTruth) -> NDArray[np.float64]:
+        """The contract's action (7,), physical units. Only diagnostics may look at `truth`."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How one start ended."""
+
+    seed: int
+    success: bool
+    success_ever: bool
+    seconds: float
+    """Simulated."""
+    steps: int
+    """Actions sent."""
+
+
+def run_start(
+    simulator: Simulator,
+    agent: Agent,
+    seed: int,
+    latency_s: float = LATENCY_S,
+    limit_s: float = LIMIT_S,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Start:
+    """One episode from a fresh scene until success or the limit.
+
+    An action answers the frame at the period's start and takes effect `latency_s` later; until then the arm follows the
+    one before, as it does on the graph.
+    """
+    period = 1.0 / CONTROL_RATE_HZ
+    if not 0 <= latency_s < period:
+        raise ConfigError(f"latency {latency_s} s: expected 0 up to the control period, {period} s")
+    simulator.reset(seed=seed)
+    agent.reset()
+    steps = 0
+    while simulator.time_s < limit_s - period / 2 and not stopped():
+        image, truth, stamp_ns = simulator.render_with_truth()
+        action = bounded(simulator, agent.act(Frame(image, stamp_ns), simulator.state(), truth))
+        simulator.advance(latency_s)
+        simulator.command(action[:6] * CONTROL_RATE_HZ, float(action[6]))
+        simulator.advance(period - latency_s)
+        steps += 1
+        if simulator.truth().success:
+            break
+    truth = simulator.truth()
+    return Start(seed, truth.success, truth.success_ever, round(simulator.time_s, 3), steps)
+
+
+AgentFactory = Callable[[], Agent]
+"""Builds the agent inside the worker process; it must be picklable (a partial of a module's function)."""
+
+
+def run_starts(
+    make_agent: AgentFactory,
+    task: str,
+    seeds: Sequence[int],
+    *,
+    latency_s: float = LATENCY_S,
+    limit_s: float = LIMIT_S,
+    workers: int = 2,
+    on_start: Callable[[Start], None] | None = None,
+) -> list[Start]:
+    """Several starts, shared among worker processes; in the order of `seeds`. The result does not depend on `workers`.
+
+    Args:
+        on_start: called in this process as each start ends.
+
+    Raises:
+        what `make_agent` and the simulator raise, also in a worker; SimulationError: a worker died.
+    """
+    workers = max(1, min(workers, len(seeds)))
+    results: list[Start] = []
+
+    def collect(start: Start) -> None:
+        results.append(start)
+        if on_start is not None:
+            on_start(start)
+
+    if workers == 1:
+        agent, simulator = make_agent(), Simulator(task)
+        try:
+            for seed in seeds:
+                collect(run_start(simulator, agent, seed, latency_s, limit_s))
+        finally:
+            simulator.close()
+    else:
+        # Fresh interpreters: a fork would inherit torch's threads and the renderer's context.
+        context = multiprocessing.get_context("spawn")
+        stop = context.Event()
+        with ProcessPoolExecutor(workers, context, _set_up_worker, (make_agent, task, stop)) as pool:
+            try:
+                # Ctrl-C reaches all processes of a terminal. The workers, which inherit this mask, leave it to us.
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                try:
+                    futures = [pool.submit(_work, seed, latency_s, limit_s) for seed in seeds]
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                for future in as_completed(futures):
+                    collect(future.result())
+            except BrokenProcessPool as error:
+                raise SimulationError(
+                    f"a process of the evaluation died ({error}); is there memory for {workers}? --workers 1 runs the "
+                    "starts in this one"
+                ) from error
+            finally:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+    order = {seed: i for i, seed in enumerate(seeds)}
+    return sorted(results, key=lambda start: order[start.seed])
+
+
+_mine: tuple[Agent, Simulator, Event] | Exception
+"""A worker's agent and simulator, as loading them takes longer than an episode; or why it has none."""
+
+
+def _set_up_worker(make_agent: AgentFactory, task: str, stop: Event) -> None:
+    global _mine
+    torch.set_num_threads(1)  # the workers share the cores
+    try:
+        agent, simulator = make_agent(), Simulator(task)
+    except Exception as error:
+        _mine = error  # raised here it would break the pool, which does not tell why
+        return
+    _mine = agent, simulator, stop
+    multiprocessing.util.Finalize(None, simulator.close, exitpriority=10)  # a worker runs no atexit functions
+
+
+def _work(seed: int, latency_s: float, limit_s: float) -> Start:
+    if isinstance(_mine, Exception):
+        raise _mine
+    agent, simulator, stop = _mine
+    return run_start(simulator, agent, seed, latency_s, limit_s, stop.is_set)

@@ -1,0 +1,258 @@
+"""What every training script needs around its loop: seeds, device, checkpoints, progress, curves."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch._dynamo  # now, not lazily in the first optimiser: after MuJoCo's EGL that would crash the process
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from visarl.config import ModelConfig, from_dict, get_preset
+from visarl.data.files import write_text
+from visarl.errors import ConfigError
+from visarl.training_options import Training
+
+_NOT_THE_RESULT = ("out", "checkpoint_every", "restart", "device", "threads", "episodes", "bags", "clicks")
+"""Options that may differ between the two halves of an interrupted run; inputs are compared by content instead."""
+
+
+class Stateful(Protocol):
+    """A module, an optimiser or a schedule."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: Any) -> Any: ...
+
+
+def console() -> Console:
+    """Where progress goes: stderr, so that stdout keeps to results."""
+    return Console(stderr=True, highlight=False)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one.
+
+    Raises:
+        ConfigError: CUDA is asked for and absent.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: cuda was asked for, but torch finds no CUDA device; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def prepare(options: Training) -> torch.device:
+    """Seed the initial weights, set the threads, choose the device."""
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(options.threads)
+    return pick_device(options.device)
+
+
+def iteration_rng(seed: int, iteration: int) -> np.random.Generator:
+    """The random numbers of one iteration.
+
+    They depend on seed and iteration alone: a resumed run draws what the uninterrupted one would have drawn, with no
+    generator state to save.
+    """
+    return np.random.default_rng([seed, iteration])
+
+
+def iteration_generator(seed: int, iteration: int) -> torch.Generator:
+    """The same for torch, on the CPU."""
+    return torch.Generator().manual_seed(int(iteration_rng(seed, iteration).integers(2**62)))
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """Short hash of the data that a run trains on."""
+    hasher = hashlib.sha256()
+    for array in arrays:
+        hasher.update(f"{array.dtype}{array.shape}".encode())
+        hasher.update(np.ascontiguousarray(array).data)
+    return hasher.hexdigest()[:16]
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Atomically: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def track(total: int, title: str) -> Progress:
+    """A progress bar with the time left; `Run` and the longer loops use it."""
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        console=console(), refresh_per_second=2,
+    )  # fmt: skip
+    progress.add_task(title, total=total, note="")
+    return progress
+
+
+class Run:
+    """A training loop's surroundings.
+
+    Iterating gives the iterations still to do. Around them: a checkpoint every so often and at the end, a progress bar
+    with the time left, TensorBoard curves. A run that finds a checkpoint goes on from it.
+
+        with Run("encoder", options, iterations, {"model": model, "optimiser": optimiser}, settings) as run:
+            for iteration in run:
+                ...
+                run.log(iteration, loss=loss)
+    """
+
+    def __init__(
+        self,
+        title: str,
+        options: Training,
+        iterations: int,
+        state: Mapping[str, Stateful],
+        settings: Mapping[str, Any],
+    ) -> None:
+        """`settings`: what the result depends on beside the options (model configuration, digest of the data).
+
+        Raises:
+            ConfigError: `out` holds a checkpoint of a run with other settings.
+        """
+        self.title, self.iterations, self.state = title, iterations, state
+        self.every = max(1, options.checkpoint_every)
+        self.folder = options.out
+        self.path = options.out / "checkpoint.pt"
+        own = {k: v for k, v in dataclasses.asdict(options).items() if k not in _NOT_THE_RESULT}
+        self.settings = json.loads(json.dumps({**own, **settings}, default=str))
+        self.start = 0
+        if options.restart:
+            self.path.unlink(missing_ok=True)
+            shutil.rmtree(options.out / "tensorboard", ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            self._load()
+
+    def _load(self) -> None:
+        saved = torch.load(self.path, map_location="cpu", weights_only=True)
+        theirs = json.loads(saved["settings"])
+        changed = [key for key in {**theirs, **self.settings} if theirs.get(key) != self.settings.get(key)]
+        if changed:
+            listed = ", ".join(f"{key} was {theirs.get(key)!r}, is {self.settings.get(key)!r}" for key in changed)
+            raise ConfigError(
+                f"{self.path}: this run began with other settings ({listed}); choose another folder or say --restart"
+            )
+        for name, part in self.state.items():
+            part.load_state_dict(saved["state"][name])
+        self.start = int(saved["iteration"])
+
+    def save(self, iteration: int) -> None:
+        """Checkpoint after `iteration` iterations, atomically."""
+        part = self.path.with_suffix(".partial")
+        state = {name: value.state_dict() for name, value in self.state.items()}
+        torch.save({"iteration": iteration, "settings": json.dumps(self.settings), "state": state}, part)
+        os.replace(part, self.path)
+
+    def __enter__(self) -> Run:
+        self.curves = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.start)
+        self.progress = track(self.iterations, self.title)
+        if self.progress.console.is_terminal:
+            self.progress.start()
+        return self
+
+    def __iter__(self) -> Iterator[int]:
+        task = self.progress.task_ids[0]
+        self.progress.update(task, completed=self.start)
+        shown = -1
+        for iteration in range(self.start, self.iterations):
+            yield iteration
+            done = iteration + 1
+            self.progress.update(task, completed=done)
+            tenth = 10 * done // self.iterations
+            if not self.progress.console.is_terminal and tenth != shown:
+                shown = tenth  # a log file gets a line every tenth instead of a bar
+                self._line(done)
+            if done % self.every == 0 or done == self.iterations:
+                self.save(done)
+
+    def _line(self, done: int) -> None:
+        bar = self.progress.tasks[0]
+        left = "" if bar.time_remaining is None else f", {bar.time_remaining:.0f} s left"
+        print(f"{self.title}: {done}/{self.iterations}{left} {bar.fields['note']}", file=sys.stderr, flush=True)
+
+    def log(self, iteration: int, **values: float) -> None:
+        """Curves for TensorBoard, and beside the bar."""
+        for name, value in values.items():
+            self.curves.add_scalar(f"{self.title}/{name}", value, iteration)
+        self.progress.update(
+            self.progress.task_ids[0], note=" ".join(f"{name} {value:.4g}" for name, value in values.items())
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.progress.console.is_terminal:
+            self.progress.stop()
+        self.curves.close()
+        if kind is KeyboardInterrupt:
+            console().print(f"{self.title}: interrupted; the same command goes on from {self.path}")
+
+
+def provenance(seed: int, seconds: float, made_by: str) -> dict[str, Any]:
+    """How a result came about: command, commit, seed, duration, versions; no folder of this machine.
+
+    Args:
+        made_by: the commit when the work began; at its end the tree may hold another.
+    """
+    return {
+        "command": command(sys.argv),
+        "commit": made_by,
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_gpu()}",
+    }
+
+
+def command(words: Sequence[str]) -> str:
+    """The command line to repeat, with the program's name alone and absolute paths as seen from the working folder;
+    of a path outside it, the last part."""
+    return shlex.join([Path(words[0]).name, *(_portable(word) for word in words[1:])])
+
+
+def _portable(word: str) -> str:
+    option, equals, value = word.rpartition("=")
+    path = Path(value)
+    if not path.is_absolute():
+        return word
+    here = Path.cwd()
+    return option + equals + (str(path.relative_to(here)) if path.is_relative_to(here) else path.name)
+
+
+def _gpu() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+
+
+def model_config(preset: str) -> ModelConfig:
+    """The configuration of a preset, or of a JSON file (the `config` of a bundle.json).
+
+    Raises:
+        ConfigError: no such preset or file, or a configuration that is refused.
+    """
+    if not preset.endswith(".json"):
+        return get_preset(preset)
+    try:
+        values = json.loads(Path(preset).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"preset {preset}: expected a preset's name or a JSON file ({error})") from error
+    return from_dict(ModelConfig, values)

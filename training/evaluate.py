@@ -1,0 +1,147 @@
+"""Closed-loop success of a bundle in simulation, in this process or over the ROS graph.
+
+    visarl evaluate --bundle bundles/pick_red_block --seeds 1000:1020
+    visarl evaluate --bundle bundles/pick_red_block --seeds 1000:1020 --graph
+
+The last line on stdout is one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from training.agents import BundleAgent
+from training.closed_loop import Start, run_starts
+from training.common import console, track, write_json
+from visarl.bundle import load_bundle
+from visarl.contract import CONTROL_RATE_HZ
+from visarl.errors import ConfigError
+from visarl.sim.scene import get_task
+from visarl.stats import wilson
+from visarl.training_options import Evaluate, parse_seeds
+
+
+def main(options: Evaluate) -> None:
+    result = evaluate(options)
+    print(json.dumps({key: value for key, value in result.items() if key != "starts"}))
+
+
+def evaluate(options: Evaluate) -> dict[str, Any]:
+    """The figures of the JSON line, and `starts`, one entry a seed.
+
+    Raises:
+        BundleError, ConfigError, SimulationError; over the graph also its errors.
+    """
+    seeds = parse_seeds(options.seeds)
+    bundle = load_bundle(options.bundle)  # here, whatever the task: a bad one is told at once
+    task = options.task or bundle.task
+    get_task(task)
+    if options.limit_s <= 0:
+        raise ConfigError(f"limit_s: expected a positive time, found {options.limit_s}")
+    with track(len(seeds), f"evaluating {task}") as progress:
+        good = 0
+
+        def show(start: Start) -> None:
+            nonlocal good
+            good += start.success
+            progress.update(progress.task_ids[0], advance=1, note=f"{good} succeeded")
+
+        if options.graph:
+            starts, rate = on_graph(options, task, seeds, show)
+        else:
+            starts, rate = in_process(options, task, seeds, show), CONTROL_RATE_HZ
+    result = summary(task, options.seeds, starts, rate)
+    if options.out is not None:
+        write_json(options.out, result)
+    return result
+
+
+def summary(task: str, seeds: str, starts: Sequence[Start], rate_hz: float) -> dict[str, Any]:
+    """Rates with Wilson's interval of the final success."""
+    n, success = len(starts), sum(start.success for start in starts)
+    low, high = wilson(success, n)
+    return {
+        "task": task,
+        "seeds": seeds,
+        "n": n,
+        "success": success,
+        "success_ever": sum(start.success_ever for start in starts),
+        "interval": [round(low, 3), round(high, 3)],
+        "rate_hz": round(rate_hz, 2),
+        "starts": [asdict(start) for start in starts],
+    }
+
+
+def in_process(
+    options: Evaluate, task: str, seeds: Sequence[int], on_start: Callable[[Start], None] | None = None
+) -> list[Start]:
+    """The same models with the graph's latency modelled; the commands come at exactly the control rate."""
+    return run_starts(
+        partial(BundleAgent, options.bundle, options.engine),
+        task,
+        seeds,
+        latency_s=options.latency_s,
+        limit_s=options.limit_s,
+        workers=options.workers,
+        on_start=on_start,
+    )
+
+
+def on_graph(
+    options: Evaluate, task: str, seeds: Sequence[int], on_start: Callable[[Start], None]
+) -> tuple[list[Start], float]:
+    """One process a node, in real time. Returns the starts and the measured rate of the policy's commands [1/s]."""
+    from visarl.ros.workspace import activate
+
+    activate()  # before the modules that import ROS's messages
+    from visarl.ros import qos
+    from visarl.ros.client import GraphClient
+    from visarl.ros.graph import GraphOptions, graph
+    from visarl.ros.stranger import free_domain, refuse_strangers
+    from visarl.ros.supervisor import Supervisor
+
+    domain = free_domain() if options.domain is None else options.domain
+    wanted = GraphOptions(bundle=options.bundle, task=task, seed=seeds[0], engine=options.engine, domain=domain)
+    nodes = graph("sim", wanted)
+    refuse_strangers(wanted)
+    console().print("starting the graph")
+    commands: set[int] = set()
+
+    def count(message: Any) -> None:
+        if message.source == "policy":
+            commands.add(int(message.sequence))  # the arm repeats a command until the next one comes
+
+    starts, driven_s, sent = [], 0.0, 0
+    with Supervisor(nodes, _quiet) as supervisor, GraphClient(wanted, alive=supervisor.check) as client:
+        client.wait_ready(perception=True)
+        client.subscribe(qos.EXECUTED, count)
+        for seed in seeds:
+            client.enable(False)
+            client.reset(task, seed)
+            commands.clear()
+            client.enable(True)
+            began = time.monotonic()
+
+            def ended(seed: int = seed, began: float = began) -> bool:
+                truth = client.truth
+                success = truth is not None and truth.seed == seed and truth.success
+                return success or time.monotonic() - began >= options.limit_s
+
+            client.wait_for(ended, options.limit_s + 10, "the end of the episode")
+            took = time.monotonic() - began
+            truth, steps = client.truth, len(commands)
+            client.enable(False)
+            start = Start(seed, bool(truth.success), bool(truth.success_ever), round(took, 3), steps)
+            driven_s, sent = driven_s + took, sent + steps
+            starts.append(start)
+            on_start(start)
+    return starts, sent / driven_s
+
+
+def _quiet(line: str) -> None:
+    """The nodes' chatter; the supervisor keeps the last lines and quotes them where one fails."""

@@ -1,0 +1,225 @@
+"""All of it from nothing: record demonstrations, click, train, evaluate, write the bundle and its card.
+
+    visarl pipeline --task pick_red_block --out runs/pick_red_block
+
+Each stage leaves a marker in `out/stages`; the same command goes on where it was
+interrupted; with further arms it adds theirs. The bundle is `out/bundle`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from training import evaluate, label, score, train_encoder, train_policy, train_saliency
+from training.card import write_card
+from training.common import console, model_config, provenance
+from training.stages import Stages
+from visarl.bundle import Bundle, load_bundle, save_bundle
+from visarl.config import ReadoutKind, to_dict
+from visarl.data.annotations import simulated_clicks
+from visarl.data.convert import convert
+from visarl.data.recorder import episodes
+from visarl.options import Record
+from visarl.record import record
+from visarl.ros.stranger import free_domain
+from visarl.sim.scene import get_task
+from visarl.training_options import (
+    Evaluate,
+    Label,
+    Pipeline,
+    ScoreSaliency,
+    TrainEncoder,
+    Training,
+    TrainPolicy,
+    TrainSaliency,
+    parse_seeds,
+)
+
+TEST_SCENES = 400
+"""The first scene of the test demonstrations lies so far behind that of the others."""
+
+
+_NOT_THE_RESULT = ("preset", "device", "threads", "workers", "domain", "checkpoint_every", "restart")
+"""Options that a stage's result does not depend on, and the preset, which stands there as the configuration it means.
+Nor do paths: they follow from the run's folder."""
+
+
+def main(options: Pipeline) -> None:
+    bundle = pipeline(options)
+    result = {"bundle": str(bundle.folder), "id": bundle.id, **bundle.metrics["evaluation"]["keypoints"]}
+    print(json.dumps(result))
+
+
+def stage_names(options: Pipeline) -> list[str]:
+    """The run's stages in their order."""
+    names = ["record", "record_test", "convert", "click", "saliency", "label", "encoder", "policy", "score", "evaluate"]
+    names += ["evaluate_graph"] if options.graph else []
+    names += ["policy_mean", "evaluate_mean"] if "mean" in options.arms else []
+    return names + (["encoder_rgb", "policy_rgb", "evaluate_rgb"] if "rgb" in options.arms else [])
+
+
+def pipeline(options: Pipeline) -> Bundle:
+    """Every stage in its order; the finished bundle.
+
+    Raises:
+        what its stages raise; the markers of the stages before stay.
+    """
+    get_task(options.task)
+    parse_seeds(options.seeds)
+    config = model_config(options.preset)
+    out = options.out.absolute()
+    stages = Stages(out / "stages", stage_names(options))
+    bags, test_bags, file, clicks = out / "bags", out / "test_bags", out / "episodes.hdf5", out / "clicks.json"
+    saliency_part = out / "saliency" / train_saliency.PART
+    shared: dict[str, Any] = {"seed": options.seed, "device": options.device, "threads": options.threads}
+
+    def settings(wanted: Any) -> dict[str, Any]:
+        kept = {k: v for k, v in asdict(wanted).items() if k not in _NOT_THE_RESULT and not isinstance(v, (Path, list))}
+        return kept | ({"config": to_dict(config)} if hasattr(wanted, "preset") else {})
+
+    def demonstrate(name: str, folder: Path, count: int, first: int) -> dict[str, Any]:
+        wanted = Record(out=folder, task=options.task, episodes=count, seed=first, disturbance=options.disturbance)
+
+        def work(fresh: bool) -> dict[str, Any]:
+            if fresh:
+                set_aside(folder)
+            if count == 0:
+                return {}
+            domain = free_domain() if options.domain is None else options.domain
+            return _without(record(replace(wanted, domain=domain), console()), "out") | settings(wanted)
+
+        return stages.run(name, settings(wanted), work)
+
+    def do_convert(fresh: bool) -> dict[str, Any]:
+        return _without(convert(episodes(bags, options.task), file, config.preprocess).as_json(), "out")
+
+    def do_click(fresh: bool) -> dict[str, Any]:
+        chosen = episodes(bags, options.task)
+        found = simulated_clicks(chosen, options.frames, options.seed, config.preprocess, config.saliency.roles)
+        found.save(clicks)
+        return {"frames": len(found.frames), "clicks": sum(len(c) for c in found.frames.values())}
+
+    def do_label(fresh: bool) -> dict[str, Any]:
+        label.main(Label(episodes=file, saliency=saliency_part, device=options.device, threads=options.threads))
+        return {}
+
+    def train(name: str, wanted: Training, work: Callable[[Any], Any], after: tuple[str, ...]) -> dict[str, Any]:
+        def restartable(fresh: bool) -> dict[str, Any]:
+            made = work(replace(wanted, restart=fresh))
+            return made.metrics if isinstance(made, Bundle) else {}
+
+        return stages.run(name, settings(wanted), restartable, after)
+
+    def encoder(name: str, modalities: tuple[str, ...], after: str) -> None:
+        wanted = TrainEncoder(
+            out=out / name,
+            episodes=[file],
+            preset=options.preset,
+            modalities=modalities,
+            iterations=options.encoder_iterations,
+            **shared,
+        )
+        train(name, wanted, train_encoder.main, (after,))
+
+    def policy(name: str, encoder: str, readout: ReadoutKind) -> dict[str, Any]:
+        wanted = TrainPolicy(
+            out=out / name,
+            episodes=file,
+            saliency=None if encoder == "encoder_rgb" else saliency_part,
+            encoder=out / encoder / train_encoder.PART,
+            readout=readout,
+            iterations=options.policy_iterations,
+            select=options.select,
+            diagnostics=name == "policy",
+            diagnostic_starts=options.diagnostic_starts,
+            **shared,
+        )
+        return train(name, wanted, train_policy.train, (encoder,))
+
+    def closed_loop(name: str, policy: str, graph: bool = False) -> dict[str, Any]:
+        wanted = Evaluate(
+            bundle=out / policy / train_policy.BUNDLE,
+            seeds=options.seeds,
+            graph=graph,
+            limit_s=options.limit_s,
+            workers=options.workers,
+            domain=options.domain,
+        )
+        found = stages.run(name, settings(wanted), lambda fresh: evaluate.evaluate(wanted), (policy,))
+        return _without(found, "starts")
+
+    metrics: dict[str, Any] = {}
+    metrics["recording"] = demonstrate("record", bags, options.demos, options.seed)
+    demonstrate("record_test", test_bags, options.test_demos, options.seed + TEST_SCENES)
+    preprocess = {"preprocess": to_dict(config.preprocess)}
+    metrics["conversion"] = stages.run("convert", preprocess, do_convert, ("record",))
+    clicking = preprocess | {"frames": options.frames, "seed": options.seed, "roles": list(config.saliency.roles)}
+    metrics["annotation"] = stages.run("click", clicking, do_click, ("record",))
+    wanted = TrainSaliency(
+        out=out / "saliency",
+        bags=bags,
+        clicks=clicks,
+        preset=options.preset,
+        iterations=options.saliency_iterations,
+        **shared,
+    )
+    train("saliency", wanted, train_saliency.main, ("click",))
+    stages.run("label", {}, do_label, ("convert", "saliency"))
+    encoder("encoder", ("rgb", "saliency"), "label")
+    metrics |= policy("policy", "encoder", "keypoints")
+    scoring = ScoreSaliency(
+        bundle=out / "policy" / train_policy.BUNDLE, bags=test_bags if options.test_demos else bags, clicks=clicks
+    )
+    found = stages.run("score", settings(scoring), lambda fresh: score.score(scoring), ("record_test", "policy"))
+    metrics["saliency"] = found | {"test_demos": options.test_demos}
+    metrics["evaluation"] = {"keypoints": closed_loop("evaluate", "policy")}
+    if options.graph:
+        metrics["evaluation"]["graph"] = closed_loop("evaluate_graph", "policy", graph=True)
+    if "mean" in options.arms:
+        policy("policy_mean", "encoder", "mean")
+        metrics["evaluation"]["mean"] = closed_loop("evaluate_mean", "policy_mean")
+    if "rgb" in options.arms:
+        encoder("encoder_rgb", ("rgb",), "convert")
+        policy("policy_rgb", "encoder_rgb", "mean")
+        metrics["evaluation"]["rgb"] = closed_loop("evaluate_rgb", "policy_rgb")
+    return finish(options, out, metrics, stages)
+
+
+def finish(options: Pipeline, out: Path, metrics: dict[str, Any], stages: Stages) -> Bundle:
+    """The policy's bundle again, with everything that was measured and the card."""
+    trained = load_bundle(out / "policy" / train_policy.BUNDLE)
+    names = [path.stem for path in sorted(trained.folder.glob("*.safetensors"))]
+    seconds = sum(stages.seconds.values())
+    made_by = ", ".join(dict.fromkeys(one for commits in stages.commits.values() for one in commits))
+    origin = provenance(options.seed, seconds, made_by) | {"stages": stages.seconds, "commits": stages.commits}
+    bundle = save_bundle(
+        out / "bundle",
+        config=trained.config,
+        task=trained.task,
+        parts={name: trained.weights(name) for name in names},
+        normalisation=trained.normalisation,
+        metrics=metrics,
+        provenance=origin,
+        card=write_card(trained.task, trained.config, metrics, origin),
+        half=True,
+    )
+    console().print(f"bundle: {bundle.folder} ({bundle.id}), made in {seconds / 60:.1f} minutes")
+    return bundle
+
+
+def set_aside(folder: Path) -> None:
+    """Make room for other recordings. Nobody's are ever deleted."""
+    if folder.exists():
+        number = 1
+        while (aside := folder.with_name(f"{folder.name}-before-{number}")).exists():
+            number += 1
+        folder.rename(aside)
+        console().print(f"{folder}: recorded with other options, kept as {aside}")
+
+
+def _without(figures: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in figures.items() if name != key}

@@ -1,0 +1,75 @@
+"""Stages of a run that are done once: each leaves a marker, and a second call skips what is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.common import console, write_json
+from visarl.process import commit
+
+Work = Callable[[bool], dict[str, Any]]
+"""The stage: told whether an earlier attempt with other settings has to be thrown away; returns its figures."""
+
+
+class Stages:
+    """The stages of one run.
+
+    A marker holds a hash of the stage's settings and of those of the stages that it builds on, so that a changed option
+    does that stage and what follows from it again, and nothing else. It also holds the commit that did the work.
+
+    Args:
+        folder: receives a marker, `<stage>.json`, for each stage that is done.
+        names: of all stages in their order, for the display.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.folder, self.names = folder, list(names)
+        self.seconds: dict[str, float] = {}
+        self.commits: dict[str, list[str]] = {}
+        """By stage; several where one was interrupted and went on after an update."""
+        self._hashes: dict[str, str] = {}
+
+    def run(self, name: str, settings: dict[str, Any], work: Work, after: Sequence[str] = ()) -> dict[str, Any]:
+        """Do the stage unless it is done; its figures either way.
+
+        Args:
+            settings: plain values, all that the result depends on.
+            work: does it. An exception leaves no marker, so the next call takes up the stage again.
+            after: stages of this run that it builds on.
+        """
+        depends = [[self._hashes[other] for other in after], name, settings]
+        chain = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+        self._hashes[name] = chain
+        marker, begun = self.folder / f"{name}.json", self.folder / f"{name}.begun"
+        title = f"[{self.names.index(name) + 1}/{len(self.names)}] {name}"
+        done = json.loads(marker.read_text()) if marker.exists() else {}
+        if done.get("hash") == chain:
+            console().print(f"{title}: done before, in {done['seconds']:.0f} s")
+        else:
+            console().print(title)
+            marker.unlink(missing_ok=True)
+            before = json.loads(begun.read_text()) if begun.exists() else {"hash": chain, "seconds": 0.0, "commits": []}
+            fresh = before["hash"] != chain
+            spent, commits = (0.0, []) if fresh else (float(before["seconds"]), list(before["commits"]))
+            if commits[-1:] != [commit()]:
+                commits.append(commit())  # now: at its end the tree may hold another version than the one that ran
+            write_json(begun, {"hash": chain, "seconds": spent, "commits": commits})
+            began = time.monotonic()
+            try:
+                figures = work(fresh)
+            except BaseException:
+                # What an interrupted attempt took is part of what the result took.
+                taken = spent + time.monotonic() - began
+                write_json(begun, {"hash": chain, "seconds": taken, "commits": commits})
+                raise
+            taken = round(spent + time.monotonic() - began, 1)
+            done = {"hash": chain, "seconds": taken, "commits": commits, "figures": figures}
+            write_json(marker, done)
+        self.seconds[name] = float(done["seconds"])
+        self.commits[name] = list(done["commits"])
+        return dict(done["figures"])

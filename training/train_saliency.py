@@ -1,0 +1,128 @@
+"""Train PiCANet on a few clicked frames.
+
+    visarl train saliency --bags runs/demo/bags --clicks runs/demo/clicks.json --out runs/demo/saliency
+
+Reads the clicked frames from the bags (paired by bag, topic and stamp), varies them anew in every iteration, and writes
+`saliency.safetensors` with its configuration, beside checkpoints and curves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.augment import Augmentation, augment
+from training.common import Run, console, digest, iteration_rng, model_config, prepare, write_json
+from visarl.bundle import save_part
+from visarl.config import ModelConfig, to_dict
+from visarl.data.annotations import AnnotationFile, Click, render
+from visarl.data.bags import find_bags
+from visarl.errors import DataError
+from visarl.models.picanet import PiCANet, saliency_loss
+from visarl.preprocess import fingerprint, shrink, to_input
+from visarl.training_options import TrainSaliency
+
+PART = "saliency.safetensors"
+
+
+@dataclass(frozen=True)
+class ClickedPicture:
+    """A cropped frame (S, S, 3) uint8 and what was clicked on it."""
+
+    picture: NDArray[np.uint8]
+    clicks: tuple[Click, ...]
+
+
+def main(options: TrainSaliency) -> None:
+    config = configure(options)
+    annotations = AnnotationFile.load(options.clicks, config.preprocess)
+    pictures = [
+        ClickedPicture(picture, annotations.frames[key])
+        for key, picture in annotations.pictures(find_bags(options.bags))
+    ]
+    began = time.monotonic()
+    train(options, config, pictures)
+    console().print(f"saliency: {options.out / PART} after {time.monotonic() - began:.0f} s")
+
+
+def configure(options: TrainSaliency) -> ModelConfig:
+    """The preset with the options' backbone."""
+    config = model_config(options.preset)
+    if options.backbone is None:
+        return config
+    return dataclasses.replace(config, saliency=dataclasses.replace(config.saliency, backbone=options.backbone))
+
+
+def train(options: TrainSaliency, config: ModelConfig, pictures: list[ClickedPicture]) -> PiCANet:
+    """The recipe. Writes the part and returns the trained model.
+
+    Raises:
+        DataError: no pictures, or none with a click.
+    """
+    if not any(picture.clicks for picture in pictures):
+        raise DataError(f"{len(pictures)} frames without a click cannot teach saliency; click on at least one")
+    cv2.setNumThreads(0)  # its pool would fight torch's for the cores
+    device = prepare(options)
+    model = PiCANet(config.saliency, pretrained=options.pretrained).to(device)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.iterations)
+    how = Augmentation(flips=options.flips, jitter=options.jitter, shapes=options.shapes)
+    settings = {
+        "model": to_dict(config.saliency),
+        "data": digest(*(p.picture for p in pictures)) + repr([p.clicks for p in pictures]),
+    }
+    state = {"model": model, "optimiser": optimiser, "schedule": schedule}
+    with Run("saliency", options, options.iterations, state, settings) as run:
+        for iteration in run:
+            inputs, targets = draw_batch(pictures, options.batch, iteration_rng(options.seed, iteration), how, config)
+            model.train()
+            loss = saliency_loss(model(to_input(inputs).to(device)), torch.from_numpy(targets).to(device))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            if iteration % 10 == 0:
+                run.log(iteration, loss=loss.item(), lr=schedule.get_last_lr()[0])
+    model.eval()
+    options.out.mkdir(parents=True, exist_ok=True)
+    description = {
+        "saliency": to_dict(config.saliency),
+        "preprocess": to_dict(config.preprocess),
+        "fingerprint": fingerprint(config.preprocess),
+        "frames": len(pictures),
+        "seed": options.seed,
+    }
+    save_part(options.out / PART, model.state_dict(), description)
+    write_json(options.out / "saliency.json", description)
+    return model
+
+
+def draw_batch(
+    pictures: list[ClickedPicture], batch: int, rng: np.random.Generator, how: Augmentation, config: ModelConfig
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Varied pictures (B, S, S, 3) uint8 and the maps (B, R, S, S) that their moved clicks make."""
+    size, roles = config.saliency.image_size, config.saliency.roles
+    inputs, targets = [], []
+    for index in _spread(len(pictures), batch, rng):
+        clicked = pictures[index]
+        points = np.array([[click.u, click.v] for click in clicked.clicks]).reshape(-1, 2)
+        picture, moved = augment(clicked.picture, points, rng, how)
+        clicks = [
+            dataclasses.replace(click, u=float(u), v=float(v))
+            for click, (u, v) in zip(clicked.clicks, moved, strict=True)
+            if 0 <= u < 1 and 0 <= v < 1
+        ]
+        inputs.append(shrink(picture, size))
+        targets.append(render(clicks, roles, size, config.saliency.sigma))
+    return np.stack(inputs), np.stack(targets)
+
+
+def _spread(count: int, batch: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`batch` indices below `count`, each as often as any other up to one."""
+    return np.concatenate([rng.permutation(count) for _ in range(-(-batch // count))])[:batch]

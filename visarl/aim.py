@@ -1,0 +1,99 @@
+"""From the hand to what a keypoint shows, in the picture. No torch: a launcher imports it with the bundle.
+
+The joints tell where the hand is to a millimetre, a saliency map where the effector seems to be to a centimetre. The
+effector's keypoints of the demonstrations, taken together, calibrate the camera against the arm; from then on the
+hand's place in the picture follows from the joints. Nobody measures anything, and the camera may stand anywhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from visarl.errors import DataError
+
+FADE_FROM, FADE_TO = 0.35, 0.15
+"""Confidence at which a keypoint starts to fade, and at which it is gone: then its coordinates are (0, 0), the middle
+of the picture, and say nothing. In between it moves there smoothly, so that a flickering map causes no jump."""
+
+SCALES = (0.3, 0.08)
+"""Offsets [half the picture's side] at which a finer copy of them levels off: about 10 cm and 3 cm on the table."""
+
+_TRUSTED = 0.4
+"""Least confidence of an effector's keypoint that takes part in the calibration."""
+_KEPT = 0.8
+"""Share of the keypoints that the second fit keeps: false peaks are few but far off."""
+_LEAST = 30
+
+
+def fit_camera(tool: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
+    """The projection from the base frame into the picture (direct linear transform, Hartley and Zisserman, ch. 7).
+
+    Args:
+        tool: (N, 3) pinch point [m].
+        points: (N, 3) the effector's keypoint at the same time: x and y in [-1, 1], confidence.
+
+    Returns:
+        (12,) the camera matrix, row by row.
+
+    Raises:
+        DataError: too few keypoints are confident, or the hand hardly moved.
+    """
+    tool, points = np.asarray(tool, dtype=np.float64), np.asarray(points, dtype=np.float64)
+    sure = points[:, 2] >= _TRUSTED
+    if sure.sum() < _LEAST or np.ptp(tool[sure], axis=0).min() < 0.02:
+        raise DataError(
+            f"calibration: {int(sure.sum())} of {len(points)} frames show the effector clearly; expected at least "
+            f"{_LEAST}, with the hand moving 2 cm in each direction. Click the effector on more frames or record longer"
+        )
+    tool, seen = tool[sure], points[sure, :2]
+    camera = _solve(tool, seen)
+    error = np.linalg.norm(project(camera, tool) - seen, axis=1)
+    kept = error <= np.quantile(error, _KEPT)
+    return _solve(tool[kept], seen[kept])
+
+
+def _solve(tool: NDArray[np.float64], seen: NDArray[np.float64]) -> NDArray[np.float64]:
+    centre, scale = tool.mean(axis=0), tool.std()
+    # Centred and scaled, or the least squares would be dominated by units.
+    place = np.concatenate([(tool - centre) / scale, np.ones((len(tool), 1))], axis=1)
+    zero = np.zeros_like(place)
+    rows = np.concatenate(
+        [
+            np.concatenate([place, zero, -seen[:, :1] * place], axis=1),
+            np.concatenate([zero, place, -seen[:, 1:] * place], axis=1),
+        ]
+    )
+    solution = np.linalg.svd(rows, full_matrices=False)[2][-1].reshape(3, 4)
+    undo = np.diag([1 / scale] * 3 + [1.0])
+    undo[:3, 3] = -centre / scale
+    camera = solution @ undo
+    return np.asarray((camera / np.linalg.norm(camera)).ravel())
+
+
+def project(camera: ArrayLike, tool: ArrayLike) -> NDArray[np.float64]:
+    """(..., 3) [m] to (..., 2): x to the right and y down in [-1, 1] over the picture."""
+    tool = np.asarray(tool, dtype=np.float64)
+    place = np.concatenate([tool, np.ones((*tool.shape[:-1], 1))], axis=-1) @ np.reshape(camera, (3, 4)).T
+    return np.asarray(place[..., :2] / place[..., 2:])
+
+
+def aim(camera: ArrayLike, tool: ArrayLike, point: ArrayLike) -> NDArray[np.float64]:
+    """From the hand to a keypoint at three scales.
+
+    A grasp is decided in the last two centimetres, a hundredth of what a coordinate ranges over: a policy of ten
+    demonstrations cannot resolve them unless something in its input changes quickly there.
+
+    Args:
+        camera: (12,) from `fit_camera`.
+        tool: (..., 3) pinch point [m].
+        point: (..., 3) keypoint: x, y, confidence.
+
+    Returns:
+        (..., 6): the offset in x and y at the coarsest scale, then levelling off at each of `SCALES`; 0 where the
+        keypoint is lost.
+    """
+    point = np.asarray(point, dtype=np.float64)
+    sure = np.clip((point[..., 2:] - FADE_TO) / (FADE_FROM - FADE_TO), 0.0, 1.0)
+    offset = (point[..., :2] - project(camera, tool)) * sure
+    return np.concatenate([offset / SCALES[0], *(np.tanh(offset / scale) for scale in SCALES)], axis=-1)

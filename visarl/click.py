@@ -1,0 +1,23 @@
+"""`visarl click`: the clicks that a careful person would make, where the simulator recorded what is true."""
+
+from __future__ import annotations
+
+import json
+
+from visarl.config import get_preset
+from visarl.data.annotations import simulated_clicks
+from visarl.data.bags import find_bags
+from visarl.errors import ConfigError
+from visarl.options import Click
+
+
+def main(options: Click) -> int:
+    """Writes `options.out`; its last line on stdout is one line of JSON."""
+    if options.frames < 1:
+        raise ConfigError(f"frames: expected at least 1, found {options.frames}")
+    config = get_preset(options.preset)
+    bags = find_bags(options.bags)
+    clicks = simulated_clicks(bags, options.frames, options.seed, config.preprocess, config.saliency.roles)
+    clicks.save(options.out)
+    print(json.dumps({"frames": len(clicks.frames), "clicks": sum(len(found) for found in clicks.frames.values())}))
+    return 0

@@ -1,0 +1,1 @@
+"""Bags, episode files and annotations: what is recorded, and what training reads."""

@@ -1,0 +1,224 @@
+"""Clicks on frames, kept as data; the maps that training sees are rendered from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visarl.config import PreprocessConfig, from_dict, to_dict
+from visarl.contract import PLAIN_ROLE, ROLES
+from visarl.data.bags import IMAGE, TRUTH, Bag, decode_image
+from visarl.data.files import read_json, write_text
+from visarl.errors import DataError, suggest
+
+FORMAT = "visarl-annotations-1"
+SIGMA = 10.0 / 256.0
+"""Standard deviation of a click's Gaussian as a share of the picture's side (the paper's 10 px at 256)."""
+
+THUMBNAIL = 16
+"""Side of the pictures [pixels] by whose difference frames are chosen."""
+CANDIDATE_STEP_NS = 200_000_000
+"""Frames closer than this in time look the same to an annotator, so only one of them is considered."""
+
+
+@dataclass(frozen=True)
+class Click:
+    """One click on the cropped picture."""
+
+    u: float
+    """Share of the cropped picture's width, from the left."""
+    v: float
+    """Share of its height, from the top."""
+    role: str = PLAIN_ROLE
+    sigma: float = SIGMA
+    """Standard deviation of its Gaussian, as a share of the picture's side."""
+    weight: float = 1.0
+    """Height of its Gaussian, at most 1."""
+
+    def __post_init__(self) -> None:
+        if self.role not in (*ROLES, PLAIN_ROLE):
+            raise DataError(f"click: no role {self.role!r}; {suggest(self.role, (*ROLES, PLAIN_ROLE))}")
+        if not (0 <= self.u <= 1 and 0 <= self.v <= 1):
+            raise DataError(f"click: expected u and v in [0, 1] of the cropped picture, found ({self.u}, {self.v})")
+        if not self.sigma > 0 or not 0 < self.weight <= 1:
+            raise DataError(f"click: expected sigma > 0 and weight in (0, 1], found {self.sigma} and {self.weight}")
+
+
+@dataclass(frozen=True, order=True)
+class FrameKey:
+    """Which frame: never its position in a list, which changes when a bag is added."""
+
+    bag: str
+    """Name of the bag's folder."""
+    stamp_ns: int
+    """The frame's stamp."""
+    topic: str = IMAGE
+
+
+@dataclass
+class AnnotationFile:
+    """Annotated frames, and the preprocessing whose crop the clicks refer to.
+
+    A frame without clicks says that nothing in it matters; a frame that is missing says nothing.
+    """
+
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    frames: dict[FrameKey, tuple[Click, ...]] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Replace the file in one step."""
+        frames = [
+            {**asdict(key), "clicks": [asdict(click) for click in self.frames[key]]} for key in sorted(self.frames)
+        ]
+        content = {"format": FORMAT, "preprocess": to_dict(self.preprocess), "frames": frames}
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_text(Path(path), json.dumps(content, indent=1))
+
+    @classmethod
+    def load(cls, path: Path, preprocess: PreprocessConfig | None = None) -> AnnotationFile:
+        """
+        Raises:
+            DataError: missing, damaged, of another format, or, where `preprocess` is given, clicked on another crop.
+        """
+        path = Path(path)
+        content = read_json(path)
+        if content.get("format") != FORMAT:
+            raise DataError(f"{path}: expected annotations of format {FORMAT!r}, found {content.get('format')!r}")
+        try:
+            found = cls(from_dict(PreprocessConfig, content["preprocess"]))
+            for entry in content["frames"]:
+                key = FrameKey(str(entry["bag"]), int(entry["stamp_ns"]), str(entry["topic"]))
+                if key in found.frames:
+                    raise DataError(f"{path}: two annotations of {key}; remove one")
+                found.frames[key] = tuple(Click(**click) for click in entry["clicks"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path}: damaged annotations, {type(error).__name__}: {error}") from error
+        if preprocess is not None and preprocess.crop != found.preprocess.crop:
+            raise DataError(
+                f"{path}: its clicks are on the crop {found.preprocess.crop}, expected {preprocess.crop}; annotate "
+                "again, or train with that crop"
+            )
+        return found
+
+    def pictures(self, bags: Iterable[Path]) -> list[tuple[FrameKey, NDArray[np.uint8]]]:
+        """The annotated frames, cropped, (S, S, 3) uint8 each, in the order of their keys.
+
+        Raises:
+            DataError: a bag or a frame that was annotated is not there.
+        """
+        from visarl.preprocess import crop
+
+        by_name = {Path(bag).name: Path(bag) for bag in bags}
+        found: dict[FrameKey, NDArray[np.uint8]] = {}
+        for name in sorted({key.bag for key in self.frames}):
+            if name not in by_name:
+                raise DataError(f"annotated bag {name!r} is not there; {suggest(name, by_name)}")
+            with Bag(by_name[name]) as bag:
+                wanted = {(key.topic, key.stamp_ns) for key in self.frames if key.bag == name}
+                for topic, stamp, _, data in bag.raw({topic for topic, _ in wanted}):
+                    if (topic, stamp) in wanted:
+                        image = decode_image(bag.decode(topic, data), f"{by_name[name]}: {topic} at {stamp}")
+                        found[FrameKey(name, stamp, topic)] = crop(image, self.preprocess)
+        missing = sorted(set(self.frames) - set(found))
+        if missing:
+            raise DataError(f"annotated frame is not in its bag: {missing[0]}; was the bag recorded again?")
+        return [(key, found[key]) for key in sorted(found)]
+
+
+def render(clicks: Sequence[Click], roles: Sequence[str], size: int, sigma: float | None = None) -> NDArray[np.float32]:
+    """Maps (R, size, size) in [0, 1], one a role: the maximum of the clicks' Gaussians, zeros where there are none.
+
+    With the single role `plain` (the paper's case) every click counts, whatever its role.
+
+    Args:
+        sigma: standard deviation for all, as a share of the side; otherwise each click's own.
+
+    Raises:
+        DataError: a click's role has no map among `roles`.
+    """
+    maps = np.zeros((len(roles), size, size), dtype=np.float32)
+    centres = (np.arange(size) + 0.5) / size
+    for click in clicks:
+        role = PLAIN_ROLE if tuple(roles) == (PLAIN_ROLE,) else click.role
+        if role not in roles:
+            raise DataError(f"a click has the role {role!r}, but the maps are {tuple(roles)}; adapt saliency.roles")
+        width = 2 * (sigma or click.sigma) ** 2
+        rows, columns = np.exp(-((centres - click.v) ** 2) / width), np.exp(-((centres - click.u) ** 2) / width)
+        found = maps[list(roles).index(role)]
+        np.maximum(found, (click.weight * np.outer(rows, columns)).astype(np.float32), out=found)
+    return maps
+
+
+def simulated_clicks(
+    bags: Sequence[Path],
+    n_frames: int,
+    seed: int,
+    preprocess: PreprocessConfig,
+    roles: Sequence[str] = ("effector", "object"),
+) -> AnnotationFile:
+    """What a careful person would click on `n_frames` frames: effector and object, where the simulator projects them.
+
+    Frames are chosen as a tool can choose them for a person, by what they show: every episode gets its share, and
+    within that each next frame differs most, as a thumbnail, from all taken before. `seed` draws the first. A role
+    outside the cropped picture gets no click.
+
+    Raises:
+        DataError: a bag has no truth, or there are fewer frames than asked for.
+    """
+    import cv2
+
+    from visarl.preprocess import crop, shrink
+
+    wanted = ROLES if tuple(roles) == (PLAIN_ROLE,) else tuple(roles)
+    keys: list[FrameKey] = []
+    clicks: list[tuple[Click, ...]] = []
+    thumbnails, episodes = [], []
+    for number, path in enumerate(bags):
+        last = -CANDIDATE_STEP_NS
+        with Bag(path) as bag:
+            bag.require(IMAGE, TRUTH)
+            truths = {stamp: message for _, stamp, message in bag.messages([TRUTH])}
+            for _, stamp, _, data in bag.raw([IMAGE]):
+                if stamp not in truths or stamp - last < CANDIDATE_STEP_NS:
+                    continue  # without its truth, a click on a frame would be a guess
+                last = stamp
+                picture = crop(decode_image(bag.decode(IMAGE, data), f"{path} at {stamp}"), preprocess)
+                keys.append(FrameKey(Path(path).name, stamp))
+                clicks.append(truth_clicks(truths[stamp], wanted, preprocess))
+                thumbnail = cv2.cvtColor(shrink(picture, THUMBNAIL), cv2.COLOR_RGB2LAB)
+                thumbnails.append(thumbnail.astype(np.float32).ravel())
+                episodes.append(number)
+    if len(keys) < n_frames:
+        raise DataError(f"expected at least {n_frames} frames with truth in {len(bags)} bags, found {len(keys)}")
+    chosen = spread(np.stack(thumbnails), np.array(episodes), n_frames, seed)
+    return AnnotationFile(preprocess, {keys[i]: clicks[i] for i in chosen})
+
+
+def truth_clicks(truth: object, roles: Sequence[str], preprocess: PreprocessConfig) -> tuple[Click, ...]:
+    """What a careful person would click on the frame of a `SceneTruth`; nothing for what its crop does not show."""
+    left, top, width, height = preprocess.crop
+    found = []
+    for name, u, v, visible in zip(truth.names, truth.u, truth.v, truth.visible, strict=True):  # type: ignore[attr-defined]
+        u, v = (float(u) - left) / width, (float(v) - top) / height
+        if name in roles and visible and 0 <= u <= 1 and 0 <= v <= 1:
+            found.append(Click(u, v, name))
+    return tuple(found)
+
+
+def spread(features: NDArray[np.float32], episodes: NDArray[np.int64], count: int, seed: int) -> list[int]:
+    """Indices of `count` rows of `features` (N, D), of episodes (N,): each is the farthest from those before it among
+    the rows of the episodes taken least often; the first is random."""
+    chosen = [int(np.random.default_rng(seed).integers(len(features)))]
+    distance = np.linalg.norm(features - features[chosen[0]], axis=1)
+    while len(chosen) < count:
+        free = ~np.isin(np.arange(len(features)), chosen)
+        taken = np.array([np.sum(episodes[chosen] == episode) for episode in episodes])
+        free &= taken == taken[free].min()
+        chosen.append(int(np.where(free, distance, -1.0).argmax()))
+        distance = np.minimum(distance, np.linalg.norm(features - features[chosen[-1]], axis=1))
+    return chosen

@@ -1,0 +1,149 @@
+"""What the commands can be told, one dataclass a verb; the command line is made from them. Nothing heavy here.
+
+The options of the training scripts are in `visarl.training_options`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class Up:
+    """Start a graph of nodes, one process each, and keep it until Ctrl-C; one dying node ends them all."""
+
+    graph: Annotated[Literal["sim", "real", "teleop"], tyro.conf.Positional]
+    """sim: the simulated arm and camera; real: a webcam and a Kinova; teleop: record demonstrations."""
+    bundle: Path | None = None
+    """Folder with the trained models. Without one, no perception and no policy is started."""
+    task: str = "pick_red_block"
+    """Scene of the simulator."""
+    seed: int = 0
+    """Seed of the simulator's first scene."""
+    camera: str = "/dev/video0"
+    """Source of the real graph's pictures: a device, a video file, a folder of images, or a bag."""
+    arm: str = "kortex"
+    """Back-end of the real graph's arm: kortex (Gen3, Gen3 lite) or jaco2."""
+    address: str = ""
+    """Where the real arm is, e.g. 192.168.1.10."""
+    config: Path | None = None
+    """YAML file of this bench, a section of parameters for any node of the graph: camera calibration, tighter limits.
+    By default launch/config/bench.yaml for the real graph."""
+    record: Path | None = None
+    """Folder for recordings; without one there is no recorder."""
+    disturbance: float = 0.0
+    """Noise on the simulated arm's motion [m/s rms], for demonstrations only."""
+    fused: bool = False
+    """Saliency and encoder in one process instead of two."""
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    """What runs the models; auto takes the fastest that is installed."""
+    threads: int = 1
+    """CPU threads of each model; pools of several processes on the same cores fight."""
+    domain: int | None = None
+    """ROS domain, so that graphs on one machine do not meet. By default the environment's ROS_DOMAIN_ID, else 42."""
+    localhost: bool = True
+    """Stay on this machine; --no-localhost where perception or the arm runs on another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enable:
+    """Let the policy of a running graph drive the arm, or the demonstrator; or take it away again."""
+
+    who: Annotated[Literal["policy", "teleop"], tyro.conf.Positional] = "policy"
+    """Whose gate: the trained policy's, or the demonstrator's."""
+    off: bool = False
+    """Close the gate; the arm comes to rest."""
+    domain: int | None = None
+    """ROS domain of the graph. By default the environment's ROS_DOMAIN_ID, else 42."""
+    localhost: bool = True
+    """The graph stays on this machine; --no-localhost where it was started so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Record demonstrations of the scripted expert through the running simulated graph, one bag an episode."""
+
+    out: Path
+    """Folder that receives one bag folder an episode."""
+    task: str = "pick_red_block"
+    """Scene of the simulator."""
+    episodes: int = 10
+    """How many successful demonstrations to keep; failed ones are labelled and recorded again."""
+    seed: int = 0
+    """Seed of the first scene; the next scene takes the next seed."""
+    disturbance: float = 0.015
+    """Noise on the executed motion [m/s rms], so that the demonstrations show recoveries; 0 for none."""
+    limit_s: float = 25.0
+    """Longest episode [s]."""
+    domain: int | None = None
+    """ROS domain, so that graphs on one machine do not meet. By default the environment's ROS_DOMAIN_ID, else 42."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Convert bags into one HDF5 file in robomimic's schema, aligned by time stamps."""
+
+    bags: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Bags, or folders that contain them."""
+    out: Path | None = None
+    """The HDF5 file to write. Not needed with --recover alone."""
+    preset: str = "64"
+    """Whose preprocessing to use."""
+    every_frame: bool = False
+    """Also keep every camera frame, for pretraining; otherwise those of the control steps."""
+    failures: bool = False
+    """Also convert episodes that are labelled as failures."""
+    unlabelled: bool = False
+    """Also convert episodes that nobody has labelled, such as those of another recorder."""
+    skip_bad: bool = False
+    """Leave out bags that cannot be used; without this, one of them means that nothing is written."""
+    recover: bool = False
+    """First repair what a crash, a kill or a full disk left behind: unfinished and truncated bags."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Click:
+    """Write the clicks of a simulated annotator on recorded frames; `train saliency` reads them."""
+
+    bags: Path
+    """Folder of recorded episodes with `sim/truth`."""
+    out: Path
+    """The clicks (JSON) to write."""
+    frames: int = 10
+    """How many frames get clicks, spread over episodes and looks."""
+    seed: int = 0
+    """Draws the first frame."""
+    preset: str = "64"
+    """Whose preprocessing and roles to use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Run the simulated graph with a trained bundle, and write a report with a video."""
+
+    bundle: Path = Path("bundles/pick_red_block")
+    """Folder with the trained models."""
+    episodes: int = 5
+    """How many scenes, one after the other."""
+    seed: int = 1000
+    """Seed of the first scene; training never sees 500 and above."""
+    limit_s: float = 25.0
+    """Longest episode [s]."""
+    out: Path | None = None
+    """Folder of the report; by default a new one below runs/."""
+    fused: bool = False
+    """Saliency and encoder in one process instead of two."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Tell what works on this machine, and what to do about what does not."""
+
+    bundles: Path = Path("bundles")
+    """Folder whose bundles are loaded and verified."""
+    camera: str = "/dev/video0"
+    """The camera to try."""

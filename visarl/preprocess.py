@@ -1,0 +1,121 @@
+"""From a camera frame to what the models see: the one place, used by training, labelling and the nodes alike."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from visarl.config import PreprocessConfig, to_dict
+from visarl.errors import ContractError
+
+if TYPE_CHECKING:
+    import torch
+
+_VERSION = 1
+"""Raised whenever the functions below give other numbers for the same frame."""
+
+RGB_MEAN = (0.485, 0.456, 0.406)
+RGB_STD = (0.229, 0.224, 0.225)
+"""ImageNet's statistics of a picture in [0, 1]: what pretrained backbones expect."""
+
+SALIENCY_STD = 0.1
+"""Standard deviation of a map with one or two clicks: sqrt(clicks * pi) * sigma, with the paper's sigma of 10/256."""
+
+
+def fingerprint(config: PreprocessConfig) -> str:
+    """16 hex digits that change whenever a frame would be prepared differently; bundles and episode files carry it."""
+    facts = {"version": _VERSION, "rgb": [RGB_MEAN, RGB_STD], "saliency": SALIENCY_STD, **to_dict(config)}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def crop(image: NDArray[np.uint8], config: PreprocessConfig) -> NDArray[np.uint8]:
+    """The picture that the models see: (size, size, 3) uint8 RGB, cut from a frame (H, W, 3) uint8 RGB.
+
+    Raises:
+        ContractError: another shape or dtype, or a frame of another aspect, in which the crop is not square.
+    """
+    image = _picture(image, "camera frame")
+    height, width = image.shape[:2]
+    share_left, share_top, share_width, share_height = config.crop
+    left, top = round(share_left * width), round(share_top * height)
+    columns, rows = round(share_width * width), round(share_height * height)
+    if abs(columns - rows) > 1:  # one pixel is rounding
+        raise ContractError(
+            f"camera frame: expected a size in which the crop {config.crop} is square (640x480 for the default), found "
+            f"{width}x{height}, where it is {columns}x{rows}; set the camera to such a size or change preprocess.crop"
+        )
+    return _resize(image[top : top + rows, left : left + columns], config.size)
+
+
+def shrink(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """A square picture (S, S, 3) uint8 at `size`: what a model with that image size reads."""
+    picture = _picture(picture, "picture")
+    if picture.shape[0] != picture.shape[1]:
+        raise ContractError(f"picture: expected a square one, found {picture.shape}; pass a frame through `crop` first")
+    return _resize(picture, size)
+
+
+def to_input(pictures: NDArray[np.uint8]) -> torch.Tensor:
+    """Pictures (..., S, S, 3) uint8 as a normalised float32 tensor (..., 3, S, S)."""
+    import torch  # only here: recording and conversion need no torch
+
+    pictures = np.asarray(pictures)
+    if pictures.dtype != np.uint8 or pictures.ndim < 3 or pictures.shape[-1] != 3:
+        raise ContractError(
+            f"pictures: expected (..., S, S, 3) uint8 in 0..255, found {pictures.shape} {pictures.dtype}; "
+            "pass pictures as they are stored, not scaled to 0..1"
+        )
+    tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, -3))).float()
+    scale = torch.tensor(RGB_STD).mul(255.0).reciprocal().reshape(3, 1, 1)
+    offset = torch.tensor(RGB_MEAN).div(torch.tensor(RGB_STD)).reshape(3, 1, 1)
+    return tensor.mul_(scale).sub_(offset)
+
+
+def saliency_input(maps: NDArray[Any], size: int) -> torch.Tensor:
+    """Saliency maps, one a role, as the encoder's saliency modality.
+
+    Args:
+        maps: (..., R, S, S), float32 in [0, 1] or uint8 in 0..255.
+        size: side of the encoder's picture.
+
+    Returns:
+        (..., 1, size, size) float32: the maximum over the roles (the paper's map), in units of `SALIENCY_STD`.
+    """
+    import torch
+
+    values = unit_maps(maps).max(axis=-3)
+    flat = values.reshape(-1, *values.shape[-2:])
+    small = np.stack([_resize(value, size) for value in flat]) if len(flat) else np.zeros((0, size, size), np.float32)
+    return torch.from_numpy(small).div_(SALIENCY_STD).reshape(*values.shape[:-2], 1, size, size)
+
+
+def unit_maps(maps: NDArray[Any]) -> NDArray[np.float32]:
+    """Maps (..., R, S, S) as float32 in [0, 1], whether they come from a file (uint8) or from the model (float32)."""
+    maps = np.asarray(maps)
+    if maps.ndim < 3 or maps.shape[-1] != maps.shape[-2]:
+        raise ContractError(f"saliency maps: expected (..., roles, S, S), found {maps.shape}")
+    if maps.dtype == np.uint8:
+        return maps.astype(np.float32) / np.float32(255.0)
+    if maps.dtype != np.float32:
+        raise ContractError(f"saliency maps: expected float32 in [0, 1] or uint8, found {maps.dtype}")
+    return maps
+
+
+def _picture(image: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        found = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ContractError(f"{name}: expected (height, width, 3) uint8 RGB, found {found}; convert it to rgb8")
+    return image
+
+
+def _resize(image: NDArray, size: int) -> NDArray:
+    if image.shape[:2] == (size, size):
+        return np.ascontiguousarray(image)
+    # INTER_AREA averages what it shrinks (no aliasing); it has no meaning when growing.
+    method = cv2.INTER_AREA if size < image.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(image, (size, size), interpolation=method)

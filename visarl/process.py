@@ -1,0 +1,29 @@
+"""What the commands do alike: end as one process, and tell which commit they are."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+from types import FrameType
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def terminate_like_ctrl_c() -> None:
+    """From now on SIGTERM, which a service manager or `timeout` sends, ends what this process has started, too."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def commit() -> str:
+    """The checkout's commit, with `-dirty` where the tree differs from it; `unknown` outside a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return result.stdout.strip()

@@ -1,0 +1,1 @@
+"""Arms and cameras: what they are to the rest, the real ones, and the limits on motion."""

@@ -1,0 +1,88 @@
+"""The life of a node's process: start, spin, end cleanly, and say in one line why it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+from visarl.errors import VisarlError
+from visarl.ros.graph import QUIET
+
+ORPHAN_TRIES = 10
+"""So often, once a second, a process whose supervisor is gone asks itself to end; then it ends the hard way."""
+
+SUPERVISED = "VISARL_SUPERVISED"
+"""Set by a supervisor that holds the other end of this process's stdin."""
+
+
+def run(name: str, make: Callable[[], Any]) -> None:
+    """Body of every node's `main`: build with `make` (a node or several), spin until a signal, close, exit.
+
+    A node's `close()` is called on every way out. Exit status 0 after SIGINT or SIGTERM, 1 after an error, which is
+    printed in one line if a person can act on it.
+    """
+    if os.environ.get("PYTHONWARNINGS") == QUIET:
+        for category in (DeprecationWarning, FutureWarning):  # again: importing dm_control switches them back on
+            warnings.filterwarnings("ignore", category=category)
+    # Threads that stream to an arm or a camera wait at most this long for one that computes.
+    sys.setswitchinterval(0.001)
+    nodes: list[Any] = []
+    status = 0
+    if os.environ.get(SUPERVISED):
+        threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
+    try:
+        rclpy.init()
+        made = make()
+        nodes = list(made) if isinstance(made, (list, tuple)) else [made]
+        executor = SingleThreadedExecutor()
+        for node in nodes:
+            executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass  # asked to end
+    except VisarlError as error:
+        print(f"{name}: error: {error}", file=sys.stderr, flush=True)
+        status = 1
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if not close(name, nodes):
+            status = 1
+        rclpy.try_shutdown()
+    sys.exit(status)
+
+
+def close(name: str, nodes: list[Any]) -> bool:
+    """Close every node, then destroy them. One that fails is told in a line and keeps no other from its end.
+
+    Returns:
+        Whether all went well.
+    """
+    closing = [(node, node.close) for node in nodes if hasattr(node, "close")]
+    well = True
+    for node, call in closing + [(node, node.destroy_node) for node in nodes]:
+        try:
+            call()
+        except Exception as error:  # whatever it is: the next node may hold the arm
+            what = f"{type(node).__name__}.{call.__name__}"
+            print(f"{name}: error: {what}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            well = False
+    return well
+
+
+def _end_with_supervisor() -> None:
+    """A supervisor that is killed cannot end its children: they end when its pipe closes."""
+    os.read(0, 1)  # not sys.stdin: a thread that holds its lock breaks the interpreter's exit
+    for _ in range(ORPHAN_TRIES):
+        # More than once: a signal that comes while ROS starts, or while a library loads, is lost.
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1.0)
+    os._exit(1)

@@ -1,0 +1,1 @@
+"""The simulated bench: Kinova's Jaco 2 on a table, in MuJoCo."""

@@ -1,0 +1,337 @@
+"""The simulated bench: physics, pictures, what is true of the scene, and whether the task is done.
+
+Trap: torch must be imported before the first picture is drawn where a process uses both; the other way round
+software OpenGL's LLVM and torch's collide.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visarl.contract import CAMERA_HEIGHT, CAMERA_WIDTH, ArmContract, get_contract
+from visarl.errors import ArmError, SimulationError
+from visarl.robot.interfaces import ArmState
+from visarl.sim import scene
+from visarl.sim.backend import mujoco
+from visarl.sim.controller import TOOL_SITE_FULL, TwistController, rotation_matrix, solve_pose
+from visarl.sim.renderer import SceneRenderer
+from visarl.sim.scene import TASKS, Task, get_task
+from visarl.sim.seeds import TRAIN_SEEDS
+
+__all__ = ["TASKS", "SceneTruth", "Simulator", "Task", "get_task"]
+
+TICK_S = 0.01
+"""The arm's controller and the judge run this often."""
+LIFTED_M = 0.05
+HELD_S = 1.0
+"""A pick succeeds when the object is `LIFTED_M` above its rest with a finger on it for `HELD_S`."""
+
+START_POSITION = np.array([0.43, 0.0, 0.155])
+START_JITTER_M = np.array([0.03, 0.04, 0.025])
+START_JITTER_RAD = np.array([0.05, 0.05, 0.12])
+TOOL_DOWN = np.diag([-1.0, 1.0, -1.0])
+"""Orientation of the tool with the fingers straight down, closing along the base's y."""
+TEACHING_REACH = 1.1
+"""Side of the area where demonstrations put the object beside the workspace's."""
+R2 = np.array([0.7548776662466927, 0.5698402909980532])
+"""1/g and 1/g**2 with g**3 = g + 1: steps of the evenly spreading sequence."""
+CAMERA_JITTER_M, CAMERA_JITTER_DEG = 0.003, 0.3
+NOISE_TIME_S = 0.5
+NOISE_TURN = 1.5
+"""Disturbance of rotation beside that of translation [rad/m]."""
+NUDGE_EVERY_S, NUDGE = 2.0, 4.0
+"""Mean time between sudden pushes of a disturbed arm, and their speed beside the slow noise's rms."""
+
+
+@dataclass(frozen=True)
+class SceneTruth:
+    """What the simulator knows. For the scripted expert, simulated clicks and judging; never for the policy."""
+
+    task: str
+    seed: int
+    time_s: float
+    """Simulated time since the reset."""
+    positions: dict[str, NDArray[np.float64]]
+    """By role, (3,) in the base frame [m]."""
+    uv: dict[str, tuple[float, float]]
+    """By role, where the camera sees it: shares of the frame's width from the left and height from the top."""
+    visible: dict[str, bool]
+    """By role, inside the frame and in front of the camera."""
+    success: bool
+    success_ever: bool
+    """Since the reset."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.positions)
+
+
+class Simulator:
+    """A Jaco 2 at a table. Its methods may be called from several threads.
+
+    Args:
+        task: a key of `TASKS`.
+        seed: everything random in the scene follows from it.
+        disturbance: rms of a slow random velocity [m/s] added to the executed motion, for demonstrations that visit
+            states beside the expert's path while the recorded command stays clean; zero for evaluation.
+    """
+
+    contract: ArmContract = get_contract("jaco2")
+
+    def __init__(self, task: str = "pick_red_block", seed: int = 0, disturbance: float = 0.0) -> None:
+        if not 0.0 <= disturbance <= 0.1:
+            raise SimulationError(f"disturbance {disturbance} m/s: expected 0 to 0.1")
+        self.disturbance = disturbance
+        self.seed = 0
+        self._lock = threading.RLock()  # state of the physics
+        self._drawing = threading.Lock()  # the model's looks; always taken before _lock
+        self._stopped = False
+        self._renderer: SceneRenderer | None = None
+        self._closed = False
+        self._clock: Callable[[], float] | None = None
+        self.reset(task, seed)
+
+    # ---- scene -------------------------------------------------------------------------------------------------
+
+    def reset(self, task: str | None = None, seed: int | None = None) -> SceneTruth:
+        """Start an episode: the scene of `task` (default: the present one), everything random drawn from `seed`."""
+        with self._drawing, self._lock:
+            self._check_open()
+            spec = get_task(task) if task is not None else self.task
+            if self._renderer is None or spec != self.task:
+                self._load(spec)
+            if seed is not None:
+                if seed < 0:
+                    raise SimulationError(f"seed {seed}: expected a number from 0 up")
+                self.seed = int(seed)
+            self._noise_rng = np.random.default_rng([self.seed, 1])
+            self._scatter(np.random.default_rng(self.seed))
+            self._settle()
+            return self.truth()
+
+    def _load(self, task: Task) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+        self.task = task
+        self._model = scene.build_model(task)
+        self._data = mujoco.MjData(self._model)
+        self._renderer = SceneRenderer(self._model)
+        self._controller = TwistController(self._model, self.contract.joints)
+        self._tool = self._model.site(TOOL_SITE_FULL).id
+        self._camera = self._model.camera(scene.CAMERA).id
+        self._body = self._model.body(scene.OBJECT).id
+        self._object_qpos = int(self._model.joint(scene.OBJECT_JOINT).qposadr[0])
+        fingers = [i for i in range(self._model.nbody) if "finger" in self._model.body(i).name]
+        self._finger_geoms = np.isin(self._model.geom_bodyid, fingers)
+        self._object_geoms = self._model.geom_bodyid == self._body
+
+    def _scatter(self, rng: np.random.Generator) -> None:
+        """Object, start pose, camera and light, drawn from `rng`."""
+        model, data = self._model, self._data
+        mujoco.mj_resetData(model, data)
+        prop = scene.OBJECTS[self.task.object]
+        half = scene.WORKSPACE_SIDE_M / 2
+        place = rng.uniform(-1, 1, 2)
+        if self.seed in TRAIN_SEEDS:
+            # A person who teaches spreads the object over the whole area, up to just beyond its rim. The R2 sequence
+            # (Roberts, 2018) does so for any number of demonstrations; the other seeds stay independent draws.
+            place = TEACHING_REACH * (2 * ((0.5 + R2 * self.seed) % 1.0) - 1)
+        data.qpos[self._object_qpos : self._object_qpos + 2] = scene.WORKSPACE_CENTRE + half * place
+        data.qpos[self._object_qpos + 2] = prop.rest_height_m
+        yaw = rng.uniform(-np.pi, np.pi)
+        data.qpos[self._object_qpos + 3 : self._object_qpos + 7] = [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
+
+        data.qpos[: self.contract.joints] = scene.HOME_POSITION
+        start = START_POSITION + rng.uniform(-1, 1, 3) * START_JITTER_M
+        turn = rotation_matrix(rng.uniform(-1, 1, 3) * START_JITTER_RAD)
+        if not solve_pose(model, data, self.contract.joints, start, turn @ TOOL_DOWN):
+            raise SimulationError(f"seed {self.seed}: the start pose {start.round(3)} is out of the arm's reach")
+        fingers = slice(self.contract.joints, self.contract.joints + self.contract.fingers)
+        travel = scene.FINGER_CLOSED_RAD - scene.FINGER_OPEN_RAD
+        data.qpos[fingers] = scene.FINGER_OPEN_RAD + travel * rng.uniform(0.0, 0.15)
+
+        elevation = np.deg2rad(scene.CAMERA_ELEVATION_DEG)
+        back = np.array([np.cos(elevation), 0.0, np.sin(elevation)])
+        eye = scene.CAMERA_TARGET + scene.CAMERA_DISTANCE_M * back
+        tilt = rotation_matrix(np.deg2rad(CAMERA_JITTER_DEG) * rng.uniform(-1, 1, 3))
+        right = np.array([0.0, 1.0, 0.0])
+        axes = tilt @ np.column_stack([right, np.cross(back, right), back])
+        model.cam_pos[self._camera] = eye + CAMERA_JITTER_M * rng.uniform(-1, 1, 3)
+        mujoco.mju_mat2Quat(model.cam_quat[self._camera], axes.ravel())
+
+        lamp = model.light(scene.LIGHT).id
+        direction = np.array([-0.1, 0.4, -1.0]) + rng.uniform(-1, 1, 3) * [0.5, 0.6, 0.0]
+        model.light_dir[lamp] = direction / np.linalg.norm(direction)
+        warmth = rng.uniform(-0.05, 0.05)
+        model.light_diffuse[lamp] = rng.uniform(0.45, 0.72) * np.array([1 + warmth, 1.0, 1 - warmth])
+        model.vis.headlight.ambient[:] = rng.uniform(0.32, 0.44)
+
+    def _settle(self) -> None:
+        data = self._data
+        mujoco.mj_forward(self._model, data)
+        self._controller.forget()
+        self._controller.stopped = self._stopped
+        self._noise = np.zeros(6)
+        self._rest_height = float(data.xpos[self._body][2])
+        self._lifted_s = 0.0
+        self._success = self._success_ever = False
+
+    # ---- time --------------------------------------------------------------------------------------------------
+
+    @property
+    def time_s(self) -> float:
+        """Simulated time since the reset."""
+        return float(self._data.time)
+
+    def use_clock(self, clock: Callable[[], float] | None) -> None:
+        """Age of a set-point counts on `clock` (`time.monotonic` in real time), or on simulated time if None."""
+        with self._lock:
+            self._clock = clock
+            self._controller.forget()
+
+    def _now(self) -> float:
+        return self._clock() if self._clock is not None else self.time_s
+
+    def advance(self, dt_s: float) -> None:
+        """Run the physics for `dt_s`, rounded to whole ticks, by the newest set-point."""
+        steps = round(TICK_S / scene.TIMESTEP_S)
+        for _ in range(round(dt_s / TICK_S)):
+            with self._lock:  # one tick at a time, so that a reader never waits for long
+                self._check_open()
+                self._controller.step(self._data, self._now(), TICK_S, self._disturb())
+                mujoco.mj_step(self._model, self._data, nstep=steps)
+                self._judge()
+
+    def _disturb(self) -> NDArray[np.float64]:
+        if self.disturbance > 0:
+            rms = self.disturbance * np.array([1.0] * 3 + [NOISE_TURN] * 3)
+            kick = np.sqrt(2 * TICK_S / NOISE_TIME_S) * rms * self._noise_rng.standard_normal(6)
+            self._noise = self._noise * (1 - TICK_S / NOISE_TIME_S) + kick
+            if self._noise_rng.random() < TICK_S / NUDGE_EVERY_S:
+                push = self._noise_rng.standard_normal(3)
+                self._noise[:3] += NUDGE * self.disturbance * push / np.linalg.norm(push)
+        return self._noise
+
+    def _judge(self) -> None:
+        height = float(self._data.xpos[self._body][2]) - self._rest_height
+        self._lifted_s = self._lifted_s + TICK_S if height >= LIFTED_M and self._touched() else 0.0
+        self._success = self._lifted_s >= HELD_S - TICK_S / 2
+        self._success_ever = self._success_ever or self._success
+
+    def _touched(self) -> bool:
+        """Whether a finger touches the object."""
+        one, other = self._data.contact.geom[:, 0], self._data.contact.geom[:, 1]
+        fingers, things = self._finger_geoms, self._object_geoms
+        return bool(((fingers[one] & things[other]) | (things[one] & fingers[other])).any())
+
+    # ---- arm ---------------------------------------------------------------------------------------------------
+
+    def command(self, twist: NDArray[np.float64], gripper: float) -> None:
+        """Set-point of the arm, see `Arm.send`. Without effect while stopped."""
+        twist = np.asarray(twist, dtype=np.float64)
+        if twist.shape != (6,) or not np.isfinite(twist).all() or not np.isfinite(gripper):
+            raise ArmError(f"expected a finite twist of shape (6,) and gripper speed, found {twist}, {gripper}")
+        with self._lock:
+            self._controller.command(twist, float(np.clip(gripper, -1.0, 1.0)), self._now())
+
+    def stop(self) -> None:
+        """Zero velocity, latched until `clear`; a reset of the scene does not clear it."""
+        with self._lock:
+            self._stopped = self._controller.stopped = True
+            self._controller.forget()
+
+    def clear(self) -> None:
+        with self._lock:
+            self._stopped = self._controller.stopped = False
+            self._controller.forget()
+
+    def home(self) -> None:
+        with self._lock:
+            self._controller.home()
+
+    @property
+    def homing(self) -> bool:
+        """Whether the arm is on its way to the ready pose."""
+        return self._controller.homing
+
+    def state(self) -> ArmState:
+        """What the arm measures now."""
+        with self._lock:
+            self._check_open()
+            joints, fingers = self.contract.joints, self.contract.fingers
+            hand = self._data.qpos[joints : joints + fingers]
+            quaternion = np.empty(4)
+            mujoco.mju_mat2Quat(quaternion, self._data.site_xmat[self._tool])
+            return ArmState(
+                stamp_ns=time.time_ns(),
+                position=self._data.qpos[:joints].copy(),
+                velocity=self._data.qvel[:joints].copy(),
+                fingers=(hand - scene.FINGER_OPEN_RAD) / (scene.FINGER_CLOSED_RAD - scene.FINGER_OPEN_RAD),
+                tool_position=self._data.site_xpos[self._tool].copy(),
+                tool_quaternion=np.roll(quaternion, -1),  # MuJoCo puts w first
+                fault="stopped; `clear` releases it" if self._stopped else "",
+            )
+
+    # ---- pictures and truth ------------------------------------------------------------------------------------
+
+    def render(self, width: int = CAMERA_WIDTH, height: int = CAMERA_HEIGHT) -> NDArray[np.uint8]:
+        """The front camera's picture, (height, width, 3) uint8 RGB."""
+        return self.render_with_truth(width, height)[0]
+
+    def render_with_truth(
+        self, width: int = CAMERA_WIDTH, height: int = CAMERA_HEIGHT
+    ) -> tuple[NDArray[np.uint8], SceneTruth, int]:
+        """A picture, what is true of the very same instant, and that instant's system time [ns]."""
+        with self._drawing:
+            with self._lock:
+                self._check_open()
+                qpos, truth, stamp_ns = self._data.qpos.copy(), self.truth(), time.time_ns()
+                renderer = self._renderer
+            assert renderer is not None  # _check_open
+            return renderer.draw(qpos, width, height), truth, stamp_ns
+
+    def truth(self) -> SceneTruth:
+        """What is true of the scene now."""
+        with self._lock:
+            self._check_open()
+            positions = {
+                "effector": self._data.site_xpos[self._tool].copy(),
+                "object": self._data.xpos[self._body].copy(),
+            }
+            projected = {name: self._project(point) for name, point in positions.items()}
+            return SceneTruth(
+                task=self.task.name,
+                seed=self.seed,
+                time_s=self.time_s,
+                positions=positions,
+                uv={name: (u, v) for name, (u, v, _) in projected.items()},
+                visible={n: depth > 0 and 0 <= u < 1 and 0 <= v < 1 for n, (u, v, depth) in projected.items()},
+                success=self._success,
+                success_ever=self._success_ever,
+            )
+
+    def _project(self, point: NDArray[np.float64]) -> tuple[float, float, float]:
+        """(u, v, depth) of a point in the base frame: shares of the frame, and metres before the camera."""
+        axes = np.empty(9)
+        mujoco.mju_quat2Mat(axes, self._model.cam_quat[self._camera])
+        x, y, z = axes.reshape(3, 3).T @ (point - self._model.cam_pos[self._camera])
+        depth = -float(z)  # MuJoCo's cameras look along their own -z
+        scale = 0.5 / (np.tan(np.deg2rad(self._model.cam_fovy[self._camera]) / 2) * max(depth, 1e-6))
+        return float(0.5 + x * scale * CAMERA_HEIGHT / CAMERA_WIDTH), float(0.5 - y * scale), depth
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SimulationError("the simulator is closed; build a new one")
+
+    def close(self) -> None:
+        """Free the renderer. Safe to call twice."""
+        with self._drawing, self._lock:
+            self._closed = True
+            if self._renderer is not None:
+                self._renderer.close()

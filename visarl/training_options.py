@@ -1,0 +1,245 @@
+"""Options of the training scripts. Light on purpose: the command line reads them without loading torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from visarl.config import ReadoutKind
+from visarl.errors import ConfigError
+
+Device = Literal["auto", "cpu", "cuda"]
+Engine = Literal["auto", "torch", "openvino"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What every training script shares."""
+
+    out: Path
+    """Folder for the result, checkpoints and TensorBoard curves."""
+    seed: int = 0
+    """Everything random follows from it."""
+    device: Device = "auto"
+    """auto takes CUDA where there is one."""
+    threads: int = 2
+    """CPU threads of torch."""
+    checkpoint_every: int = 100
+    """Iterations between checkpoints; an interrupted run goes on from the last one with the same result."""
+    restart: bool = False
+    """Throw away the checkpoints in `out` and begin anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSaliency(Training):
+    """Train PiCANet on the clicked frames."""
+
+    bags: Path
+    """Folder of recorded episodes, one bag each."""
+    clicks: Path
+    """The clicks (JSON)."""
+    preset: str = "64"
+    """Sizes of the models: 64, 112, 224, 224p8, or a JSON file with a configuration."""
+    backbone: str | None = None
+    """Any timm model with pyramid features; None takes the preset's."""
+    pretrained: bool = False
+    """Begin with ImageNet weights from timm's hub (needs the network)."""
+    iterations: int = 600
+    batch: int = 8
+    lr: float = 3e-4
+    """Of AdamW, annealed by a cosine (paper)."""
+    weight_decay: float = 0.01
+    jitter: float = 1.0
+    """Strength of the paper's ColorJitter(0.4, 0.4, 0.4, 0.2); 0 switches it off."""
+    flips: bool = True
+    """Horizontal and vertical flips (paper)."""
+    shapes: int = 3
+    """At most so many random shapes are pasted into a picture, as things that nobody clicked on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """Write the saliency model's maps beside every picture of an episode file."""
+
+    episodes: Path
+    """Episode file (HDF5); gets `obs/saliency` and, where it has frames, their maps."""
+    saliency: Path
+    """The saliency part (safetensors)."""
+    device: Device = "auto"
+    threads: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainEncoder(Training):
+    """Pretrain MultiMAE on the labelled episodes."""
+
+    episodes: list[Path]
+    """Episode files (HDF5); one a task, or several for an encoder that serves them all."""
+    preset: str = "64"
+    """Sizes of the models: 64, 112, 224, 224p8, or a JSON file with a configuration."""
+    modalities: tuple[str, ...] = ("rgb", "saliency")
+    """Seen in pretraining."""
+    inputs: tuple[str, ...] | None = None
+    """Seen in use; None takes `modalities`. ("rgb",) of both is the paper's "saliency in pretraining only"."""
+    iterations: int = 700
+    """About 45 passes over the thousand pictures of ten demonstrations."""
+    batch: int = 64
+    lr: float = 6e-4
+    """At this batch size. The paper's 1e-4 x batch/256 is for 400 epochs; minutes on a CPU need a higher rate."""
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    """Share of the iterations in which the rate rises (paper: 40 of 400 epochs)."""
+    crop: float = 0.6
+    """Smallest share of the picture's area in a random crop; 1 switches crops off."""
+    flips: bool = False
+    """Horizontal flips. Off: left and right mean something to a policy."""
+    amp: bool = True
+    """Mixed precision (bfloat16): twice as fast on a CPU that has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPolicy(Training):
+    """Clone the demonstrations with the LSTM policy on the frozen encoder's embeddings."""
+
+    episodes: Path
+    """Labelled episode file (HDF5)."""
+    saliency: Path | None = None
+    """The saliency part; None where the encoder's inputs are RGB alone."""
+    encoder: Path
+    """The encoder part."""
+    readout: ReadoutKind = "keypoints"
+    components: int = 2
+    """Whitened principal components of the tokens' mean kept beside the keypoints."""
+    horizon: int = 1
+    """Actions predicted a step."""
+    iterations: int = 700
+    batch: int = 8
+    """Whole episodes an iteration."""
+    lr: float = 1e-3
+    """Of AdamW, annealed by a cosine."""
+    weight_decay: float = 1e-4
+    noise: float = 0.02
+    """Standard deviation of the noise on normalised proprioception."""
+    embedding_noise: float = 0.0
+    """Standard deviation of the noise on the normalised embedding."""
+    holdout: int = 0
+    """Last demos kept out of training and only scored, for a validation loss."""
+    ladder: int = 4
+    """Checkpoints kept, evenly over the last half of training."""
+    select: int = 0
+    """Closed-loop starts (validation seeds) that choose from the ladder; 0 takes the last."""
+    diagnostics: bool = True
+    """Also train on the true object position and on proprioception alone; they tell where the bottleneck is."""
+    diagnostic_starts: int = 10
+    """Closed-loop starts (validation seeds) of each diagnostic; 0 reports its losses only."""
+    half: bool = True
+    """Store the bundle's weights in half precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Closed-loop success of a bundle in simulation."""
+
+    bundle: Path
+    task: str | None = None
+    """None takes the bundle's."""
+    seeds: str = "1000:1020"
+    """first:last+1, or a comma-separated list."""
+    graph: bool = False
+    """Through the ROS graph, one process a node; otherwise in this process with the graph's latency modelled."""
+    limit_s: float = 25.0
+    """An episode that has not succeeded by then has failed."""
+    engine: Engine = "auto"
+    latency_s: float = 0.05
+    """Without the graph: from the frame's stamp to the action's effect [s]."""
+    workers: int = 2
+    """Without the graph: processes that share the starts."""
+    domain: int | None = None
+    """ROS domain of the graph; None takes one in which nobody on this machine is."""
+    out: Path | None = None
+    """Also write the result, start by start, as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSaliency:
+    """Score a bundle's saliency on recorded bags, against clicks that the simulator places."""
+
+    bundle: Path
+    bags: Path
+    """Folder of recorded episodes with `sim/truth`."""
+    clicks: Path | None = None
+    """The training clicks: their frames take no part."""
+    every_s: float = 0.5
+    """Time between scored frames of an episode [s]."""
+    engine: Engine = "auto"
+    out: Path | None = None
+    """Also write the scores as JSON."""
+
+
+Arm = Literal["mean", "rgb"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """Everything from nothing: record, click, train, label, pretrain, clone, evaluate, write the bundle."""
+
+    task: str
+    """pick_red_block or pick_apple."""
+    out: Path
+    """Folder of the run; a second call goes on where the first stopped."""
+    preset: str = "64"
+    """Sizes of the models: 64, 112, 224, 224p8, or a JSON file with a configuration."""
+    demos: int = 10
+    """Demonstrations to record; those in which the expert fails are recorded anew."""
+    test_demos: int = 2
+    """Further ones that nothing is trained on: the saliency is scored on their frames."""
+    disturbance: float = 0.015
+    """Noise on the recorded motion [m/s rms]. The demonstrations then show the way back from beside the path; with
+    too much of it the expert itself fails."""
+    frames: int = 10
+    """Frames that get clicks."""
+    seed: int = 0
+    """Of training, and of the first recorded scene."""
+    arms: tuple[Arm, ...] = ("mean", "rgb")
+    """What to compare with: the paper's readout on the same encoder; RGB alone with an encoder of its own. The
+    same command with further arms adds theirs to the card and leaves the bundle's function as it is."""
+    seeds: str = "1000:1020"
+    """Evaluation starts."""
+    graph: bool = True
+    """Also evaluate the bundle over the ROS graph, in real time."""
+    saliency_iterations: int = 600
+    encoder_iterations: int = 700
+    policy_iterations: int = 700
+    select: int = 0
+    """Validation starts that choose the policy's checkpoint; 0 takes the last."""
+    diagnostic_starts: int = 10
+    """Validation starts of each diagnostic policy."""
+    limit_s: float = 25.0
+    """A start that has not succeeded by then has failed."""
+    workers: int = 2
+    """Processes of the evaluation."""
+    device: Device = "auto"
+    threads: int = 2
+    """CPU threads of torch."""
+    domain: int | None = None
+    """ROS domain of the graphs; None takes one in which nobody on this machine is."""
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds of `first:end` (end excluded) or of a comma-separated list.
+
+    Raises:
+        ConfigError: neither, empty, or negative.
+    """
+    try:
+        if ":" in text:
+            first, end = (int(part) for part in text.split(":"))
+            seeds = list(range(first, end))
+        else:
+            seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"seeds: expected first:end or a comma-separated list, found {text!r}") from None
+    if not seeds or min(seeds) < 0:
+        raise ConfigError(f"seeds: expected at least one seed and none below 0, found {text!r}")
+    return seeds
