@@ -127,8 +127,9 @@ class ReadoutConfig:
     """What becomes of the encoder's tokens before the policy sees them."""
 
     kind: ReadoutKind = "keypoints"
-    components: int = 8
-    """Whitened principal components of the tokens' mean kept beside the keypoints."""
+    components: int = 2
+    """Whitened principal components of the tokens' mean kept beside the keypoints. More of them tell the ten scenes
+    of the demonstrations apart, and a policy learns those instead of the task."""
 
 
 @dataclass(frozen=True)

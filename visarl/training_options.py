@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from visarl.config import ReadoutKind
+from visarl.config import ReadoutConfig, ReadoutKind
 from visarl.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -109,7 +109,7 @@ class TrainPolicy(Training):
     encoder: Path
     """The encoder part."""
     readout: ReadoutKind = "keypoints"
-    components: int = 2
+    components: int = ReadoutConfig.components
     """Whitened principal components of the tokens' mean kept beside the keypoints."""
     horizon: int = 1
     """Actions predicted a step."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from visarl.errors import ArmError
@@ -30,3 +33,41 @@ def test_a_node_that_cannot_close_keeps_no_other_from_it(capsys: pytest.CaptureF
     said = capsys.readouterr().err
     assert "sim_node: error: Ending.close: ArmError: the cable is unplugged" in said and "torn" in said
     assert close("sim_node", [Ending()])
+
+
+ENDS_BENEATH_A_CALL = """
+import os, signal
+import rclpy
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from std_msgs.msg import Header
+from visarl.ros.process import run
+
+def ended():
+    os.kill(os.getpid(), signal.SIGTERM)
+    while rclpy.ok():
+        pass
+
+def broken():
+    raise rclpy_implementation.RCLError("no memory")
+
+def make():
+    node = rclpy.create_node("ending")
+
+    def tick():
+        {what}()
+        node.create_publisher(Header, "ending", 1)
+
+    node.create_timer(0.01, tick)
+    node.close = lambda: print("closed", flush=True)
+    return node
+
+run("ending", make)
+"""
+
+
+@pytest.mark.parametrize(("what", "status", "said"), [("ended", 0, ""), ("broken", 1, "no memory")])
+def test_a_context_that_a_signal_ends_beneath_a_call_is_a_clean_end(what: str, status: int, said: str) -> None:
+    script = ENDS_BENEATH_A_CALL.format(what=what)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout.strip()) == (status, "closed"), ended.stderr
+    assert said in ended.stderr and (said or not ended.stderr)

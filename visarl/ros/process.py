@@ -13,6 +13,7 @@ from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 
 from visarl.errors import VisarlError
 from visarl.ros.graph import QUIET
@@ -52,6 +53,11 @@ def run(name: str, make: Callable[[], Any]) -> None:
     except VisarlError as error:
         print(f"{name}: error: {error}", file=sys.stderr, flush=True)
         status = 1
+    except rclpy_implementation.RCLError:
+        # Asked to end, too: rclpy's handler of signals shuts the context down from a thread of its own, now and then
+        # between the executor's look at it and the wait, which then complains.
+        if rclpy.ok():
+            raise
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if not close(name, nodes):
