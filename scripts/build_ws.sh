@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds ros2_ws with colcon, against a sourced ROS 2 or against the ROS wheels in the virtual environment.
+# Builds the packages of ros2_ws/src and launch/ with colcon, against a sourced ROS 2 or against the ROS wheels in the virtual environment.
 # Does nothing when nothing changed. PYTHON chooses the interpreter (default: the active or the local environment's).
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -16,7 +16,7 @@ rclpy="$("$PYTHON" -c 'import rclpy; print(rclpy.__file__)')"
 
 # What the result depends on: sources, interpreter and ROS. Editing any of them builds again.
 fingerprint="$( (echo "$PYTHON $rclpy"; "$PYTHON" --version
-    find -L "$workspace/src" "$root/scripts/build_ws.sh" -type f -not -name '*.pyc' -not -path '*/.*' -print0 \
+    find "$workspace/src" "$root/launch" "$root/scripts/build_ws.sh" -type f -not -name '*.pyc' -not -path '*/.*' -print0 \
         | LC_ALL=C sort -z | xargs -0 sha256sum) | sha256sum | cut -d' ' -f1)"
 stamp="$workspace/install/.visarl_fingerprint"
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$fingerprint" ]; then
@@ -71,6 +71,6 @@ echo "$origin" >"$workspace/build/.visarl_origin"
 
 cd "$workspace"
 rm -f "$stamp"
-colcon --log-level error build --merge-install --event-handlers console_cohesion- \
+colcon --log-level error build --base-paths src ../launch --merge-install --event-handlers console_cohesion- \
     --cmake-args -DBUILD_TESTING=OFF -DPython3_EXECUTABLE="$PYTHON" -DVISARL_PYTHONPATH="$pythonpath"
 echo "$fingerprint" >"$stamp"
