@@ -46,7 +46,8 @@ class Up:
     domain: int | None = None
     """ROS domain, so that graphs on one machine do not meet. By default the environment's ROS_DOMAIN_ID, else 42."""
     localhost: bool = True
-    """Stay on this machine; --no-localhost where perception or the arm runs on another."""
+    """Stay on this machine; off (--no-localhost, in a launch file localhost:=false) where perception or the arm runs on
+    another."""
 
 
 @dataclass(frozen=True, kw_only=True)

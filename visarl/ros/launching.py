@@ -6,6 +6,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+import docstring_parser
 from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
@@ -14,6 +15,7 @@ from launch_ros.actions import Node
 
 from launch import LaunchDescription  # type: ignore[attr-defined,unused-ignore]  # mypy sees our folder of that name
 from visarl.errors import ConfigError
+from visarl.options import Up
 from visarl.ros.graph import GraphOptions, NodeSpec, graph
 from visarl.ros.stranger import refuse_strangers
 from visarl.ros.supervisor import GraphError
@@ -37,8 +39,14 @@ ARGUMENTS = {
 def describe(name: str) -> LaunchDescription:
     """The launch description of the graph called `name`."""
     defaults = GraphOptions()
+    # What `visarl up --help` says of them, which is the one place where they are explained.
+    said = {one.arg_name: one.description or "" for one in docstring_parser.parse_from_object(Up).params}
     arguments = [
-        DeclareLaunchArgument(key, default_value="" if (value := getattr(defaults, key)) is None else str(value))
+        DeclareLaunchArgument(
+            key,
+            default_value="" if (value := getattr(defaults, key)) is None else str(value),
+            description=" ".join(said[key].split()),
+        )
         for key in ARGUMENTS[name]
     ]
     return LaunchDescription([*arguments, OpaqueFunction(function=lambda context: _actions(name, context))])
