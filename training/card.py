@@ -6,7 +6,6 @@ from typing import Any
 
 from visarl.config import ModelConfig
 from visarl.sim.scene import get_task
-from visarl.sim.tabletop import TEACHING_REACH
 
 ARMS = {
     "graph": "this bundle, over the graph (`visarl evaluate --graph`)",
@@ -31,9 +30,9 @@ def write_card(task: str, config: ModelConfig, metrics: dict[str, Any], provenan
         f"Trained on {metrics['demos']} demonstrations ({metrics['steps']} steps) of the scripted expert, recorded "
         f"through the ROS graph, and on {annotation['clicks']} simulated clicks on {annotation['frames']} frames.",
         "",
-        f"Unlike evaluation, the demonstrations place the object by an even (R2) sequence over a square "
-        f"{TEACHING_REACH:g} times as wide, and the arm was pushed about ({recording['disturbance']:g} m/s rms) so "
-        "that they show the way back.",
+        "The demonstrations put the object near nine spots in turn (middle, corners and edges of the area from which "
+        "evaluation draws freely), and the arm was pushed about "
+        f"({recording['disturbance']:g} m/s rms) so that they show the way back.",
         "",
         "| | |",
         "|---|---|",

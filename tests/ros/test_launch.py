@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from visarl.ros.client import GraphClient
@@ -81,3 +83,14 @@ def test_a_dying_node_fails_the_launch_with_its_reason(tmp_path: Path) -> None:
     assert process.wait(60) != 0
     said = (tmp_path / "log").read_text()
     assert "did you mean 'pick_apple'" in said and "sim_node ended (exit status 1)" in said
+
+
+def test_the_real_graph_says_which_part_is_missing(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "0.png"), np.zeros((480, 640, 3), np.uint8))
+    arguments = (f"domain:={free_domain()}", f"camera:={pictures}", "arm:=kortex", "address:=127.0.0.1")
+    process = start("real", tmp_path / "log", *arguments)
+    assert process.wait(60) != 0
+    said = (tmp_path / "log").read_text()
+    assert "kortex" in said and "arm_node ended (exit status 1)" in said and "Traceback" not in said

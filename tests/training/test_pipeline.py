@@ -82,7 +82,7 @@ def test_from_bags_to_a_bundle(
     assert bundle.provenance["seed"] == 0 and bundle.provenance["stages"]["saliency"] > 0
     card = (bundle.folder / "README.md").read_text()
     expected = ("pick_red_block", "the paper's readout", "RGB alone", bundle.provenance["commit"], "F (max)", "0 of 1")
-    for words in (*expected, "R2"):
+    for words in (*expected, "nine spots"):
         assert words in card, words
     for folder in (bundle.folder, recorded / "policy" / "bundle"):
         text = (folder / "bundle.json").read_text() + (folder / "README.md").read_text()

@@ -37,10 +37,9 @@ START_JITTER_M = np.array([0.03, 0.04, 0.025])
 START_JITTER_RAD = np.array([0.05, 0.05, 0.12])
 TOOL_DOWN = np.diag([-1.0, 1.0, -1.0])
 """Orientation of the tool with the fingers straight down, closing along the base's y."""
-TEACHING_REACH = 1.1
-"""Side of the area where demonstrations put the object beside the workspace's."""
-R2 = np.array([0.7548776662466927, 0.5698402909980532])
-"""1/g and 1/g**2 with g**3 = g + 1: steps of the evenly spreading sequence."""
+TEACHING_SPOTS = 0.8 * np.array([(0, 0), (1, 1), (-1, -1), (1, -1), (-1, 1), (1, 0), (-1, 0), (0, 1), (0, -1)])
+TEACHING_JITTER = 0.2
+"""Where demonstrations put the object in turn, and how far around it, in half sides of the workspace."""
 CAMERA_JITTER_M, CAMERA_JITTER_DEG = 0.003, 0.3
 NOISE_TIME_S = 0.5
 NOISE_TURN = 1.5
@@ -139,9 +138,9 @@ class Simulator:
         half = scene.WORKSPACE_SIDE_M / 2
         place = rng.uniform(-1, 1, 2)
         if self.seed in TRAIN_SEEDS:
-            # A person who teaches spreads the object over the whole area, up to just beyond its rim. The R2 sequence
-            # (Roberts, 2018) does so for any number of demonstrations; the other seeds stay independent draws.
-            place = TEACHING_REACH * (2 * ((0.5 + R2 * self.seed) % 1.0) - 1)
+            # A person who teaches spreads the object over the whole area: middle, corners, edges. A clone fails where
+            # no demonstration was near.
+            place = TEACHING_SPOTS[self.seed % len(TEACHING_SPOTS)] + TEACHING_JITTER * place
         data.qpos[self._object_qpos : self._object_qpos + 2] = scene.WORKSPACE_CENTRE + half * place
         data.qpos[self._object_qpos + 2] = prop.rest_height_m
         yaw = rng.uniform(-np.pi, np.pi)

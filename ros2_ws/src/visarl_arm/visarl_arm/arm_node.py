@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rclpy.node import Node
-from std_srvs.srv import SetBool, Trigger
+from std_srvs.srv import Trigger
 from visarl_msgs.msg import ArmAction
 from visarl_msgs.msg import ArmState as ArmStateMessage
 
@@ -61,10 +61,10 @@ class ArmNode(Node):
         self.driver = ArmDriver(arm, arbiter, self._publish_executed, self._publish_state, options.rate_hz)
         qos.subscribe(self, qos.POLICY_ACTION, lambda message: self._offer(message, POLICY))
         qos.subscribe(self, qos.TELEOP_ACTION, lambda message: self._offer(message, TELEOP))
-        qos.serve(self, "arm/stop", self._stop)
+        qos.serve(self, "arm/stop", lambda _, answer: _answer(answer, self.driver.stop("asked for by arm/stop")))
         qos.serve(self, "arm/clear", self._clear)
-        qos.serve(self, "arm/home", self._home)
-        qos.serve(self, "policy/enable", self._enable)
+        qos.serve(self, "arm/home", lambda _, answer: _answer(answer, self.driver.home()))
+        qos.serve(self, "policy/enable", lambda asked, answer: _answer(answer, self.driver.enable_policy(asked.data)))
         self._check = self.create_timer(0.1, self._raise_error)
         self.driver.start()
 
@@ -93,21 +93,12 @@ class ArmNode(Node):
         if self.driver.error is not None:
             raise self.driver.error
 
-    def _stop(self, _: Any, response: Trigger.Response) -> Trigger.Response:
-        return _answer(response, self.driver.stop("asked for by arm/stop"))
-
     def _clear(self, _: Any, response: Trigger.Response) -> Trigger.Response:
         try:
             self.driver.clear()
         except ArmError as error:
             return _answer(response, (str(error),))
         return _answer(response, ())
-
-    def _home(self, _: Any, response: Trigger.Response) -> Trigger.Response:
-        return _answer(response, self.driver.home())
-
-    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        return _answer(response, self.driver.enable_policy(request.data))
 
     def close(self) -> None:
         self.driver.close()
