@@ -66,7 +66,7 @@ def clone(
     Raises:
         DataError: too few demos or steps.
     """
-    kept = demos[: len(demos) - options.holdout]
+    kept = demos[: max(0, len(demos) - options.holdout)]
     if not kept or min(len(demo.actions) for demo in demos) < 2:
         raise DataError(
             f"expected at least one demo beside the {options.holdout} held out and two steps in each, "

@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from visarl.config import ModelConfig, from_dict, get_preset
 from visarl.data.files import write_text
 from visarl.errors import ConfigError
 from visarl.training_options import Training
@@ -57,7 +56,15 @@ def pick_device(name: str) -> torch.device:
 
 
 def prepare(options: Training) -> torch.device:
-    """Seed the initial weights, set the threads, choose the device."""
+    """Seed the initial weights, set the threads, choose the device.
+
+    Raises:
+        ConfigError: CUDA is asked for and absent, or a count that must be positive is not.
+    """
+    for name in ("iterations", "batch", "lr", "threads"):
+        value = getattr(options, name, 1)
+        if not value > 0:
+            raise ConfigError(f"{name}: expected more than 0, found {value}")
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     return pick_device(options.device)
@@ -143,8 +150,13 @@ class Run:
             self._load()
 
     def _load(self) -> None:
-        saved = torch.load(self.path, map_location="cpu", weights_only=True)
-        theirs = json.loads(saved["settings"])
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            theirs = json.loads(saved["settings"])
+        except Exception as error:  # what a damaged archive raises is any exception at all
+            raise ConfigError(
+                f"{self.path}: not a readable checkpoint ({type(error).__name__}: {error}); --restart begins anew"
+            ) from error
         changed = [key for key in {**theirs, **self.settings} if theirs.get(key) != self.settings.get(key)]
         if changed:
             listed = ", ".join(f"{key} was {theirs.get(key)!r}, is {self.settings.get(key)!r}" for key in changed)
@@ -241,18 +253,3 @@ def _portable(word: str) -> str:
 
 def _gpu() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-
-
-def model_config(preset: str) -> ModelConfig:
-    """The configuration of a preset, or of a JSON file (the `config` of a bundle.json).
-
-    Raises:
-        ConfigError: no such preset or file, or a configuration that is refused.
-    """
-    if not preset.endswith(".json"):
-        return get_preset(preset)
-    try:
-        values = json.loads(Path(preset).read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"preset {preset}: expected a preset's name or a JSON file ({error})") from error
-    return from_dict(ModelConfig, values)

@@ -145,3 +145,11 @@ def on_graph(
 
 def _quiet(line: str) -> None:
     """The nodes' chatter; the supervisor keeps the last lines and quotes them where one fails."""
+
+
+if __name__ == "__main__":
+    import sys
+
+    from visarl import cli
+
+    sys.exit(cli.main(["evaluate", *sys.argv[1:]]))

@@ -36,3 +36,11 @@ def main(options: Label) -> None:
                     progress.advance(progress.task_ids[0], len(maps[rows]))
                 maps.attrs["roles"] = list(model.config.roles)
     console().print(f"label: {total} pictures in {options.episodes} after {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    import sys
+
+    from visarl import cli
+
+    sys.exit(cli.main(["label", *sys.argv[1:]]))

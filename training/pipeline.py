@@ -16,10 +16,10 @@ from typing import Any
 
 from training import evaluate, label, score, train_encoder, train_policy, train_saliency
 from training.card import write_card
-from training.common import console, model_config, provenance
+from training.common import console, provenance
 from training.stages import Stages
 from visarl.bundle import Bundle, load_bundle, save_bundle
-from visarl.config import ReadoutKind, to_dict
+from visarl.config import ReadoutKind, get_preset, to_dict
 from visarl.data.annotations import simulated_clicks
 from visarl.data.convert import convert
 from visarl.data.recorder import episodes
@@ -70,7 +70,7 @@ def pipeline(options: Pipeline) -> Bundle:
     """
     get_task(options.task)
     parse_seeds(options.seeds)
-    config = model_config(options.preset)
+    config = get_preset(options.preset)
     out = options.out.absolute()
     stages = Stages(out / "stages", stage_names(options))
     bags, test_bags, file, clicks = out / "bags", out / "test_bags", out / "episodes.hdf5", out / "clicks.json"
@@ -223,3 +223,11 @@ def set_aside(folder: Path) -> None:
 
 def _without(figures: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in figures.items() if name != key}
+
+
+if __name__ == "__main__":
+    import sys
+
+    from visarl import cli
+
+    sys.exit(cli.main(["pipeline", *sys.argv[1:]]))

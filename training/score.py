@@ -27,14 +27,17 @@ from visarl.metrics import SaliencyScores, score_saliency
 from visarl.preprocess import crop
 from visarl.training_options import ScoreSaliency
 
+LINE = ("frames", "f_adaptive", "f_max", "mae", "mae_zero", "mae_mean_map", "nss", "cc")
+"""What the line of JSON says; `--out` gets more."""
+
 
 def main(options: ScoreSaliency) -> None:
     result = score(options)
-    print(json.dumps(result))
+    print(json.dumps({key: result[key] for key in LINE}))
 
 
 def score(options: ScoreSaliency) -> dict[str, Any]:
-    """The figures of the JSON line.
+    """The figures of the JSON line, and those of the other trivial maps.
 
     Raises:
         BundleError, DataError: the bundle or a bag cannot be used, or no frame is left to score.
@@ -81,3 +84,11 @@ def truth_frames(
             picture = crop(decode_image(bag.decode(IMAGE, data), f"{path}: {IMAGE} at {stamp}"), preprocess)
             found.append((FrameKey(path.name, stamp), picture, truth_clicks(known[stamp], roles, preprocess)))
     return found
+
+
+if __name__ == "__main__":
+    import sys
+
+    from visarl import cli
+
+    sys.exit(cli.main(["score", "saliency", *sys.argv[1:]]))

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.common import Run, console, digest, iteration_generator, iteration_rng, model_config, prepare, write_json
+from training.common import Run, console, digest, iteration_generator, iteration_rng, prepare, write_json
 from training.dataset import pretraining_pictures
 from visarl.bundle import save_part
-from visarl.config import EncoderConfig, ModelConfig, to_dict
+from visarl.config import EncoderConfig, ModelConfig, get_preset, to_dict
 from visarl.models.multimae import MultiMAE
 from visarl.preprocess import fingerprint, saliency_input, to_input
 from visarl.training_options import TrainEncoder
@@ -38,7 +38,7 @@ def main(options: TrainEncoder) -> None:
 
 def configure(options: TrainEncoder) -> ModelConfig:
     """The preset with the options' modalities."""
-    config = model_config(options.preset)
+    config = get_preset(options.preset)
     inputs = options.modalities if options.inputs is None else options.inputs
     encoder = dataclasses.replace(config.encoder, modalities=options.modalities, inputs=inputs)
     readout = config.readout
@@ -143,3 +143,11 @@ def crop_and_flip(
 
 def _resample(x: Tensor, size: int) -> Tensor:
     return x if x.shape[-1] == size else F.interpolate(x, size=(size, size), mode="area")
+
+
+if __name__ == "__main__":
+    import sys
+
+    from visarl import cli
+
+    sys.exit(cli.main(["train", "encoder", *sys.argv[1:]]))

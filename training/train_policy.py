@@ -240,3 +240,11 @@ def _write(
 
 def _steps(episodes: Sequence[Episode]) -> int:
     return sum(len(episode.actions) for episode in episodes)
+
+
+if __name__ == "__main__":
+    import sys
+
+    from visarl import cli
+
+    sys.exit(cli.main(["train", "policy", *sys.argv[1:]]))

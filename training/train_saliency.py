@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from training.augment import Augmentation, augment
-from training.common import Run, console, digest, iteration_rng, model_config, prepare, write_json
+from training.common import Run, console, digest, iteration_rng, prepare, write_json
 from visarl.bundle import save_part
-from visarl.config import ModelConfig, to_dict
+from visarl.config import ModelConfig, get_preset, to_dict
 from visarl.data.annotations import AnnotationFile, Click, render
 from visarl.data.bags import find_bags
 from visarl.errors import DataError
@@ -53,7 +53,7 @@ def main(options: TrainSaliency) -> None:
 
 def configure(options: TrainSaliency) -> ModelConfig:
     """The preset with the options' backbone."""
-    config = model_config(options.preset)
+    config = get_preset(options.preset)
     if options.backbone is None:
         return config
     return dataclasses.replace(config, saliency=dataclasses.replace(config.saliency, backbone=options.backbone))
@@ -126,3 +126,11 @@ def draw_batch(
 def _spread(count: int, batch: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """`batch` indices below `count`, each as often as any other up to one."""
     return np.concatenate([rng.permutation(count) for _ in range(-(-batch // count))])[:batch]
+
+
+if __name__ == "__main__":
+    import sys
+
+    from visarl import cli
+
+    sys.exit(cli.main(["train", "saliency", *sys.argv[1:]]))

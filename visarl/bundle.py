@@ -22,7 +22,6 @@ from numpy.typing import ArrayLike, NDArray
 from visarl.aim import SCALES, aim
 from visarl.config import ModelConfig, from_dict, to_dict
 from visarl.contract import VERSION, ArmContract, get_contract
-from visarl.data.files import write_text
 from visarl.errors import BundleError, ConfigError, ContractError
 from visarl.preprocess import fingerprint
 from visarl.robot.kinematics import tool_position
@@ -185,21 +184,34 @@ def save_bundle(
             "provenance": dict(provenance or {}),
             "files": {f"{name}.safetensors": _sha256(new / f"{name}.safetensors") for name in sorted(parts)},
         }
+        content["id"] = _identity(content)
         (new / BUNDLE_FILE).write_text(json.dumps(content, indent=1) + "\n")
         (new / CARD_FILE).write_text(card or f"# A ViSaRL bundle for {task}\n")
         new.chmod(0o755)  # mkdtemp's folder is for the owner alone
         load_bundle(new)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-            os.replace(folder, old / folder.name)
-            os.replace(new, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(new, folder)
+        _exchange(new, folder)
     finally:
         if new.exists():
             shutil.rmtree(new)
     return load_bundle(folder)
+
+
+def _exchange(new: Path, folder: Path) -> None:
+    """Put `new` where `folder` is, or leave everything as it was: also when interrupted between the two moves."""
+    if not folder.exists():
+        os.replace(new, folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent)) / folder.name
+    try:
+        os.replace(folder, old)
+        os.replace(new, folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        raise
+    finally:
+        if folder.exists():
+            shutil.rmtree(old.parent)
 
 
 def load_bundle(folder: Path | str, arm: str | None = None) -> Bundle:
@@ -256,32 +268,16 @@ def load_bundle(folder: Path | str, arm: str | None = None) -> Bundle:
         )
     _check_sizes(bundle, contract)
     _check_files(folder, files, config)
+    if content.get("id") != bundle.id:
+        # The normalisation scales what the arm is told: a figure in it must not change unnoticed.
+        raise BundleError(
+            f"{path}: changed since it was written: its id is {content.get('id')!r}, its content has the id "
+            f"{bundle.id!r}; copy the bundle again, or train it again"
+        )
     return bundle
 
 
-def amend_bundle(
-    folder: Path, metrics: Mapping[str, Any] | None = None, provenance: Mapping[str, Any] | None = None, card: str = ""
-) -> Bundle:
-    """Add what is known only afterwards, such as the success rate. The function and the id stay.
-
-    Args:
-        metrics, provenance: added to what is there; a key that is there is replaced.
-        card: the new README; the old one stays without it.
-    """
-    folder = Path(folder)
-    load_bundle(folder)
-    content = json.loads((folder / BUNDLE_FILE).read_text())
-    content["metrics"] |= metrics or {}
-    content["provenance"] |= provenance or {}
-    write_text(folder / BUNDLE_FILE, json.dumps(content, indent=1) + "\n")
-    if card:
-        write_text(folder / CARD_FILE, card)
-    return load_bundle(folder)
-
-
-def save_part(
-    path: Path, weights: Mapping[str, Tensor], description: Mapping[str, Any], half: bool = False
-) -> None:
+def save_part(path: Path, weights: Mapping[str, Tensor], description: Mapping[str, Any], half: bool = False) -> None:
     """One model's weights in a file of their own, with a description in plain JSON values. Atomic."""
     import torch
     from safetensors.torch import save_file
@@ -352,7 +348,7 @@ def _check_files(folder: Path, files: dict[str, str], config: ModelConfig) -> No
 
 
 def _identity(content: Mapping[str, Any]) -> str:
-    function = {key: value for key, value in content.items() if key not in ("metrics", "provenance")}
+    function = {key: value for key, value in content.items() if key not in ("id", "metrics", "provenance")}
     return hashlib.sha256(json.dumps(function, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from visarl.contract import PLAIN_ROLE, ROLES
@@ -61,6 +63,9 @@ class SaliencyConfig:
     def __post_init__(self) -> None:
         if not self.roles or len(set(self.roles)) != len(self.roles):
             raise ConfigError(f"saliency.roles: expected one or more different roles, found {self.roles}")
+        if len(self.roles) > 1 and self.roles[0] != ROLES[0]:
+            # The policy calibrates the camera on the first role's keypoints and aims at the others'.
+            raise ConfigError(f"saliency.roles: several begin with {ROLES[0]!r}, found {self.roles}")
         for role in self.roles:
             if role not in (*ROLES, PLAIN_ROLE):
                 raise ConfigError(f"saliency.roles: {suggest(role, (*ROLES, PLAIN_ROLE))}, found {role!r}")
@@ -138,7 +143,7 @@ class PolicyConfig:
 
     hidden: int = 256
     horizon: int = 1
-    """H. One did better than four for the keypoint readout in our prototype."""
+    """H. With ten demonstrations one is enough: each further action is one more to learn from the same data."""
 
 
 @dataclass(frozen=True)
@@ -168,9 +173,7 @@ class ModelConfig:
 PRESETS: dict[str, ModelConfig] = {
     "64": ModelConfig(encoder=EncoderConfig(decode_share=0.25)),
     "112": ModelConfig(encoder=EncoderConfig(image_size=112, decode_share=0.25)),
-    "224": ModelConfig(
-        saliency=SaliencyConfig(image_size=224), encoder=EncoderConfig(image_size=224, patch_size=16)
-    ),
+    "224": ModelConfig(saliency=SaliencyConfig(image_size=224), encoder=EncoderConfig(image_size=224, patch_size=16)),
     "224p8": ModelConfig(
         saliency=SaliencyConfig(
             backbone="vgg16",
@@ -187,9 +190,20 @@ PRESETS: dict[str, ModelConfig] = {
 
 
 def get_preset(name: str) -> ModelConfig:
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}; {suggest(name, PRESETS)}")
-    return PRESETS[name]
+    """The configuration of a preset, or of a JSON file (such as the `config` of a bundle.json).
+
+    Raises:
+        ConfigError: no such preset or file, or a configuration that is refused.
+    """
+    if not name.endswith(".json"):
+        if name not in PRESETS:
+            raise ConfigError(f"unknown preset {name!r}; {suggest(name, PRESETS)}")
+        return PRESETS[name]
+    try:
+        values = json.loads(Path(name).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"preset {name}: expected a preset's name or a JSON file ({error})") from error
+    return from_dict(ModelConfig, values, name)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -204,6 +218,8 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
         ConfigError: an unknown key, a value of the wrong type, or one that the config refuses.
     """
     where = where or cls.__name__
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected an object, found {values!r}")
     hints = typing.get_type_hints(cls)
     names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     arguments = {}
@@ -217,11 +233,11 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
     if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ConfigError(f"{where}: expected an object, found {value!r}")
         return from_dict(typing.cast(type, hint), value, where)
     if origin is tuple:
         item = typing.get_args(hint)[0]
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: expected a list, found {value!r}")
         return tuple(_convert(item, v, where) for v in value)
     if origin is Literal:
         if value not in typing.get_args(hint):

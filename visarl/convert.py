@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from visarl.config import get_preset
 from visarl.data.bag_writer import recover
-from visarl.data.bags import DAMAGED, PARTIAL, Bag, find_bags
+from visarl.data.bags import DAMAGED, PARTIAL, RECOVERING, Bag, find_bags
 from visarl.data.convert import ConversionReport, convert
 from visarl.errors import ConfigError, DataError
 from visarl.options import Convert
@@ -31,6 +31,7 @@ def main(options: Convert) -> int:
             return 0
     assert options.out is not None
     bags = [bag for root in options.bags for bag in find_bags(root)]
+    unfinished = sorted(path.name for root in options.bags if root.is_dir() for path in root.glob(f"*{PARTIAL}"))
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("converting", total=len(bags))
         report = convert(
@@ -44,7 +45,9 @@ def main(options: Convert) -> int:
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     print(table(report), file=sys.stderr)
-    print(json.dumps(report.as_json()))
+    for name in unfinished:
+        print(f"{name}: left out, unfinished (--recover repairs it)", file=sys.stderr)
+    print(json.dumps(report.as_json() | {"unfinished": len(unfinished)}))
     return 0
 
 
@@ -54,10 +57,18 @@ def repair(roots: Sequence[Path]) -> int:
     for root in roots:
         if root.is_dir() and not (root / "metadata.yaml").exists() and not root.name.endswith(PARTIAL):
             candidates = sorted(path for path in root.iterdir() if path.is_dir() and any(path.glob("*.mcap")))
+            # Of a cut bag whose recovery was killed only the original is there, already set aside.
+            names = {path.name for path in candidates}
+            candidates = [
+                path.with_name(path.name.removesuffix(DAMAGED))
+                for path in candidates
+                if not path.name.endswith(RECOVERING)
+                and not (path.name.endswith(DAMAGED) and path.name.removesuffix(DAMAGED) in names)
+            ]
         else:
             candidates = [root]
         for bag in candidates:
-            if bag.name.endswith(DAMAGED) or _is_whole(bag):
+            if _is_whole(bag):
                 continue
             found = recover(bag)
             count += 1

@@ -15,12 +15,13 @@ import torch
 from tests.tiny import TINY
 from tests.training.conftest import encoder_options, saliency_options
 from training import label, train_encoder, train_saliency
-from training.common import model_config, pick_device
+from training.common import pick_device, prepare
 from training.parts import load_saliency
 from training.train_encoder import crop_and_flip, warm_cosine
 from visarl.data.annotations import AnnotationFile
 from visarl.errors import BundleError, ConfigError, DataError
-from visarl.training_options import Label, parse_seeds
+from visarl.process import ROOT
+from visarl.training_options import Label, TrainEncoder, parse_seeds
 
 
 def test_labels_lie_beside_every_picture(run: Path) -> None:
@@ -128,18 +129,26 @@ def test_learning_rate_rises_and_falls() -> None:
     assert np.argmax(rates) in (9, 10) and rates[0] == pytest.approx(0.1) and rates[-1] < 0.01
 
 
+@pytest.mark.parametrize("name", ["iterations", "batch", "lr", "threads"])
+def test_counts_that_make_no_sense_are_refused(tmp_path: Path, name: str) -> None:
+    options = TrainEncoder(out=tmp_path, episodes=[tmp_path], **{name: 0})
+    with pytest.raises(ConfigError, match=f"{name}: expected more than 0, found 0"):
+        prepare(options)
+
+
+@pytest.mark.parametrize(
+    "script", ["train_saliency", "label", "train_encoder", "train_policy", "evaluate", "score", "pipeline"]
+)
+def test_a_script_can_be_run_by_its_path(script: str) -> None:
+    command = [sys.executable, str(ROOT / "training" / f"{script}.py"), "--help"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0 and "usage:" in found.stdout, found.stderr
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_cuda_where_there_is_none() -> None:
     with pytest.raises(ConfigError, match="no CUDA device"):
         pick_device("cuda")
-
-
-def test_presets(tmp_path: Path) -> None:
-    assert model_config("64").encoder.image_size == 64
-    with pytest.raises(ConfigError, match="unknown preset"):
-        model_config("65")
-    with pytest.raises(ConfigError, match="JSON file"):
-        model_config(str(tmp_path / "none.json"))
 
 
 @pytest.mark.parametrize(("text", "expected"), [("3:6", [3, 4, 5]), ("7", [7]), ("1,5", [1, 5])])

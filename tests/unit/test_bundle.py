@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 
 from tests.tiny import TINY, TINY_RGB, tiny_bundle
 from visarl.aim import aim
-from visarl.bundle import CLIP, Normalisation, amend_bundle, load_bundle, load_part, save_bundle, save_part
+from visarl.bundle import CLIP, Normalisation, load_bundle, load_part, save_bundle, save_part
 from visarl.contract import get_contract
 from visarl.errors import BundleError, ContractError
 from visarl.robot.kinematics import tool_position
@@ -54,15 +55,6 @@ def test_what_is_saved_is_loaded(original, folder):
 def test_the_id_is_that_of_the_function(original, tmp_path):
     assert tiny_bundle(tmp_path / "same", metrics={"success": 1}, card="# other").id == original.id
     assert tiny_bundle(tmp_path / "other", seed=1).id != original.id
-
-
-def test_amending_adds_metrics_and_keeps_the_function(original, folder):
-    bundle = amend_bundle(folder, metrics={"rate_hz": 10.0}, provenance={"commit": "abc"}, card="# measured")
-    assert bundle.metrics == {"success": 17, "rate_hz": 10.0}
-    assert bundle.provenance == {"seed": 3, "commit": "abc"}
-    assert bundle.id == original.id
-    assert (folder / "README.md").read_text() == "# measured"
-    assert not list(folder.glob("*.partial"))
 
 
 def test_another_contract_version_is_refused(folder):
@@ -122,6 +114,34 @@ def test_an_incomplete_description_is_refused(folder, key):
     (folder / "bundle.json").write_text(json.dumps(content))
     with pytest.raises(BundleError, match=key):
         load_bundle(folder)
+
+
+@pytest.mark.parametrize("change", ["action_scale", "task"])
+def test_a_figure_that_was_changed_is_refused(folder, change):
+    content = json.loads((folder / "bundle.json").read_text())
+    if change == "task":
+        content["task"] = "pick_apple"
+    else:
+        content["normalisation"]["action_scale"][0] *= 10
+    edit(folder, **content)
+    with pytest.raises(BundleError, match="changed since it was written"):
+        load_bundle(folder)
+
+
+def test_an_interrupt_between_the_two_moves_leaves_the_old_bundle(tmp_path, monkeypatch):
+    first, replace, met = tiny_bundle(tmp_path / "b"), os.replace, []
+
+    def interrupted(source, target):
+        if Path(target) == tmp_path / "b" and not met:  # the new bundle would now take the old one's place
+            met.append(source)
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tiny_bundle(tmp_path / "b", seed=1)
+    assert met and load_bundle(tmp_path / "b").id == first.id
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
 def test_a_misspelt_setting_is_refused_with_a_suggestion(folder):

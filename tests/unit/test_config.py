@@ -41,6 +41,9 @@ def test_presets_keep_the_papers_sizes():
         ({"preprocess": {"crop": [0.5, 0, 0.75, 1]}}, "within the frame"),
         ({"preprocess": {"crop": [0, 0, 1]}}, "left, top, width, height"),
         ({"saliency": {"roles": []}}, "one or more"),
+        ({"saliency": {"roles": ["object", "effector"]}}, "begin with 'effector'"),
+        ({"saliency": {"roles": 3}}, "expected a list"),
+        (None, "ModelConfig: expected an object"),
         ({"saliency": {"attention": ["global"] * 6}}, "1 to 5"),
     ],
 )
@@ -52,6 +55,17 @@ def test_a_mistake_is_named_with_its_place_and_fix(values, words):
 def test_an_unknown_preset_lists_the_known():
     with pytest.raises(ConfigError, match="224p8"):
         get_preset("225")
+
+
+def test_a_file_with_a_configuration_is_a_preset(tmp_path):
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({"policy": {"hidden": 32}}))
+    assert get_preset(str(own)).policy.hidden == 32
+    with pytest.raises(ConfigError, match="none.json"):
+        get_preset(str(tmp_path / "none.json"))
+    own.write_text('{"policy": {"hiden": 1}}')
+    with pytest.raises(ConfigError, match="own.json.policy: unknown key 'hiden'"):
+        get_preset(str(own))
 
 
 def test_integers_are_good_floats():

@@ -41,6 +41,34 @@ def test_recovery_and_conversion_in_one_go(tmp_path: Path, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"recovered": 0}
 
 
+def test_a_recovery_that_was_killed_is_done_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bags = tmp_path / "bags"
+    cut = synthetic_bag(bags / "cut", Scene(seconds=2.0))
+    (cut / "cut.mcap").write_bytes((cut / "cut.mcap").read_bytes()[:-100])
+    cut.rename(bags / "cut.damaged")
+    (bags / "cut.recovering").mkdir()
+    (bags / "cut.recovering" / "cut.mcap").write_bytes(b"half")
+    assert main(["convert", str(bags), "--recover"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"recovered": 1}
+    assert sorted(path.name for path in bags.iterdir()) == ["cut", "cut.damaged"]
+
+
+def test_an_unfinished_bag_is_named_when_it_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    synthetic_bag(tmp_path / "bags" / "a", Scene(seconds=1.5))
+    (tmp_path / "bags" / "b.partial").mkdir()
+    assert main(["convert", str(tmp_path / "bags"), "--out", str(tmp_path / "out.h5")]) == 0
+    said = capsys.readouterr()
+    assert "b.partial: left out, unfinished (--recover repairs it)" in said.err
+    assert json.loads(said.out.splitlines()[-1])["unfinished"] == 1
+
+
+def test_frames_that_are_too_small_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    synthetic_bag(tmp_path / "bags" / "a", Scene(seconds=1.5, width=320, height=200))
+    assert main(["convert", str(tmp_path / "bags"), "--out", str(tmp_path / "out.h5")]) == 1
+    said = capsys.readouterr().err
+    assert "320" in said and "Traceback" not in said
+
+
 def test_clicks_of_the_simulated_annotator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     synthetic_bag(tmp_path / "bags" / "a", Scene(seconds=2.0))
     words = ["click", "--frames", "3", "--bags", str(tmp_path / "bags"), "--out", str(tmp_path / "new" / "clicks.json")]

@@ -144,7 +144,8 @@ def align(
             raise DataError(f"expected {name}, found none")
     stamps, actions, observed = resample(stamps, actions, observed, rate_hz)
     known = np.isin(observed, frames)
-    frame = np.where(known, observed, newest_before(frames, stamps))
+    # Whose frame the bag lost gets the one before it, never one that the demonstrator had not seen yet.
+    frame = np.where(known, observed, newest_before(frames, np.where(observed > 0, observed, stamps)))
     paired = frame >= 0
     stamps, actions, frame, known = stamps[paired], actions[paired], frame[paired], known[paired]
     if not len(stamps):

@@ -19,13 +19,11 @@ from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import CRCValidationError, StreamReader
 from mcap.writer import CompressionType, Writer
 
-from visarl.data.bags import DAMAGED, PARTIAL, header_stamp, plain
+from visarl.data.bags import DAMAGED, PARTIAL, RECOVERING, header_stamp, plain
 from visarl.data.files import write_text
 from visarl.data.messages import definition
 from visarl.data.rates import TopicReport, TopicStats
 from visarl.errors import DataError
-
-RECOVERING = ".recovering"
 
 FLUSH_S = 0.25
 """A `kill -9` loses at most the messages of this long; a power cut, what the kernel had not yet put on the disk."""
@@ -229,18 +227,23 @@ def recover(path: Path) -> Recovery:
     `path` is `<name>.partial/`, which goes once the new bag is complete, or the folder of a cut bag, which is kept
     as `<name>.damaged/`.
 
+    Interrupted, it leaves `path` as it was; killed, it can be called again.
+
     Raises:
         DataError: nothing in it can be read, or there is no room for the copy; then `path` is as it was.
     """
     path = Path(path)
     unfinished = path.name.endswith(PARTIAL)
     final = path.with_name(path.name[: -len(PARTIAL)]) if unfinished else path
+    damaged = path.with_name(path.name + DAMAGED)
+    if damaged.is_dir() and not path.exists():
+        damaged.rename(path)  # a recovery that was killed: begin it again
     files = sorted(path.glob("*.mcap")) if path.is_dir() else []
     if not files:
         raise DataError(f"{path}: expected a bag's folder with an .mcap file in it, found none")
     if unfinished and final.exists():
         raise DataError(f"{final} exists already; remove one of the two")
-    source = path if unfinished else path.rename(path.with_name(path.name + DAMAGED))
+    source = path if unfinished else path.rename(damaged)
     shutil.rmtree(final.with_name(final.name + RECOVERING), ignore_errors=True)  # a recovery that was interrupted
     try:
         writer = BagWriter(final, suffix=RECOVERING)
@@ -257,7 +260,7 @@ def recover(path: Path) -> Recovery:
         for sidecar in source.glob("*.json"):
             shutil.copy2(sidecar, writer.partial)
         writer.close()
-    except (DataError, OSError):
+    except BaseException:
         if not unfinished:
             source.rename(path)
         raise

@@ -35,6 +35,8 @@ PARTIAL = ".partial"
 """Ending of the folder of a bag that is being written, or whose writer died."""
 DAMAGED = ".damaged"
 """Ending of the folder of a cut bag from which what was whole has been saved."""
+RECOVERING = ".recovering"
+"""Ending of the folder of a bag that a recovery is writing, or that a killed one left."""
 
 T = TypeVar("T")
 
@@ -63,9 +65,8 @@ def find_bags(root: Path) -> list[Path]:
     """
     if root.is_file() or (root / "metadata.yaml").exists():
         return [root]
-    found = sorted(
-        path.parent for path in root.glob("*/metadata.yaml") if not path.parent.name.endswith((PARTIAL, DAMAGED))
-    )
+    endings = (PARTIAL, DAMAGED, RECOVERING)
+    found = sorted(path.parent for path in root.glob("*/metadata.yaml") if not path.parent.name.endswith(endings))
     if not found:
         broken = sorted(path.name for path in root.glob(f"*{PARTIAL}"))
         hint = f"; unfinished: {', '.join(broken)}, `visarl convert --recover` repairs them" if broken else ""

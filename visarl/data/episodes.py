@@ -1,15 +1,15 @@
 """Episode files: HDF5 in robomimic's schema, with stamps, physical units and our contract beside it.
 
-    /data                 total, env_args; visarl_contract, arm, preprocess (fingerprint), preprocess_config
-    /data/demo_<i>        num_samples; task, bag, label and how well the stamps agreed
-        actions           (T, A) float32 in [-1, 1]       actions_physical  (T, A) float32 [m, rad] a period
-        stamp             (T,) int64 [ns] of the action   rewards, dones (T,)   states (T, D)
-        obs/image         (T, S, S, 3) uint8 RGB          obs/proprioception (T, D) float32
-        obs/image_stamp, obs/state_stamp (T,) int64 [ns]
-        truth/            simulator only: positions (T, N, 3) [m], uv (T, N, 2) shares of obs/image, visible (T, N);
-                          attribute names
-    /frames/demo_<i>      every camera frame, where asked for: image (F, S, S, 3) uint8, stamp (F,)
-    /mask/<name>          names of the demos for training and validation
+/data                 total, env_args; visarl_contract, arm, preprocess (fingerprint), preprocess_config
+/data/demo_<i>        num_samples; task, bag, label and how well the stamps agreed
+    actions           (T, A) float32 in [-1, 1]       actions_physical  (T, A) float32 [m, rad] a period
+    stamp             (T,) int64 [ns] of the action   rewards, dones (T,)   states (T, D)
+    obs/image         (T, S, S, 3) uint8 RGB          obs/proprioception (T, D) float32
+    obs/image_stamp, obs/state_stamp (T,) int64 [ns]
+    truth/            simulator only: positions (T, N, 3) [m], uv (T, N, 2) shares of obs/image, visible (T, N);
+                      attribute names
+/frames/demo_<i>      every camera frame, where asked for: image (F, S, S, 3) uint8, stamp (F,)
+/mask/<name>          names of the demos for training and validation
 """
 
 from __future__ import annotations
@@ -46,12 +46,6 @@ def normalise(actions: ArrayLike, contract: ArmContract) -> NDArray[np.float64]:
     return 2 * (np.asarray(actions, dtype=np.float64) - low) / (high - low) - 1
 
 
-def denormalise(actions: ArrayLike, contract: ArmContract) -> NDArray[np.float64]:
-    """The inverse of `normalise`."""
-    low, high = contract.action.low, contract.action.high
-    return low + (np.asarray(actions, dtype=np.float64) + 1) / 2 * (high - low)
-
-
 def demo_number(name: str) -> int:
     """robomimic's order of the demos."""
     return int(name[5:])
@@ -75,6 +69,11 @@ class EpisodeFile:
             raise DataError(f"{self.path}: not a readable HDF5 file ({error}); convert the bags again") from error
         try:
             self._validate(preprocess)
+        except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
+            self.file.close()
+            raise DataError(
+                f"{self.path}: damaged or incomplete ({type(error).__name__}: {error}); convert the bags again"
+            ) from error
         except BaseException:
             self.file.close()
             raise

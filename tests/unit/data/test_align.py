@@ -65,6 +65,14 @@ def test_an_action_that_names_its_frame_gets_that_frame() -> None:
     assert np.array_equal(unnamed.frame_stamp, frames[1::3])
 
 
+def test_an_action_whose_frame_was_lost_gets_no_later_one() -> None:
+    frames = T0 + np.array([0, 33, 99, 133], dtype=np.int64) * MS  # the one at 66 ms is lost
+    actions = T0 + np.array([8, 105], dtype=np.int64) * MS
+    observed = T0 + np.array([0, 66], dtype=np.int64) * MS
+    steps = align(actions, np.ones((2, 7)), observed, frames, frames, rate_hz=10.0)
+    assert (steps.frame_stamp - T0).tolist() == [0, 33 * MS] or len(steps.stamp) == 1
+
+
 def test_actions_before_the_first_frame_are_left_out_and_counted() -> None:
     actions, values, frames, states = _streams(0, 0)
     steps = align(actions, values, np.zeros(100, np.int64), frames[31:], states)
