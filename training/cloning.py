@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.common import Run, digest, iteration_rng, pick_device
-from visarl.aim import fit_camera
+from visarl.aim import Tracker, fit_camera
 from visarl.bundle import Normalisation
 from visarl.config import PolicyConfig, to_dict
 from visarl.contract import ArmContract
@@ -100,8 +100,9 @@ def clone(
             if iteration % 10 == 0:
                 run.log(iteration, loss=loss.item(), lr=schedule.get_last_lr()[0])
     model.eval()
-    held = [_tensors(demo, normalisation, contract) for demo in demos[len(kept) :]]
-    losses = _losses("train", model, data, device) | (_losses("valid", model, held, device) if held else {})
+    losses = _losses("train", model, kept, normalisation, contract, device)
+    if held := demos[len(kept) :]:
+        losses |= _losses("valid", model, held, normalisation, contract, device)
     return Cloned(model.cpu(), ladder.rungs, normalisation, losses)
 
 
@@ -133,9 +134,18 @@ def normalise(demos: Sequence[Demonstration], contract: ArmContract, keypoints: 
     )
 
 
-def _tensors(demo: Demonstration, n: Normalisation, contract: ArmContract) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalised embedding (T, E), proprioception with what follows from it (T, state_dim - E), actions (T, A)."""
-    state = n.state(demo.embedding, demo.proprioception, contract)
+def _tensors(
+    demo: Demonstration, n: Normalisation, contract: ArmContract, seen: NDArray[np.float32] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalised embedding (T, E), what is known beside it (T, state_dim - E), actions (T, A).
+
+    Args:
+        seen: (T, E) instead of the demo's own embedding.
+    """
+    tracker = Tracker(n.camera)
+    pairs = zip(demo.embedding if seen is None else seen, demo.proprioception, strict=True)
+    tracked = np.stack([n.track(tracker, embedding, joints, contract) for embedding, joints in pairs])
+    state = n.state(tracked, demo.proprioception, contract)
     size = n.embedding_dim
     arrays = (state[:, :size], state[:, size:], demo.actions / n.action_scale)
     return tuple(torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32)) for a in arrays)  # type: ignore[return-value]
@@ -168,20 +178,28 @@ def _loss(predicted: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _losses(
-    name: str, model: LSTMPolicy, data: list[tuple[Tensor, Tensor, Tensor]], device: torch.device
+    name: str,
+    model: LSTMPolicy,
+    demos: Sequence[Demonstration],
+    n: Normalisation,
+    contract: ArmContract,
+    device: torch.device,
 ) -> dict[str, float]:
-    """The loss, and the loss with the embeddings of the next episode (stretched to this one's length)."""
-    rng = np.random.default_rng(0)
+    """The loss, and the loss with the embeddings of the next episode, stretched to this one's length.
+
+    One episode alone sees its own, played backwards.
+    """
     shuffled = []
-    for i, (_, proprioception, actions) in enumerate(data):
-        other = data[(i + 1) % len(data)][0]
-        if len(data) == 1:
-            other = other.flip(0)
-        index = torch.linspace(0, len(other) - 1, len(actions)).round().long()
-        shuffled.append((other[index], proprioception, actions))
+    for i, demo in enumerate(demos):
+        other = demos[(i + 1) % len(demos)].embedding
+        if len(demos) == 1:
+            other = other[::-1]
+        index = np.linspace(0, len(other) - 1, len(demo.actions)).round().astype(int)
+        shuffled.append(_tensors(demo, n, contract, other[index]))
     result = {}
-    for label, episodes in ((name, data), (f"{name}_shuffled", shuffled)):
-        states, targets, weight = _batch(episodes, model.config.horizon, rng, (0.0, 0.0))
+    own = [_tensors(demo, n, contract) for demo in demos]
+    for label, episodes in ((name, own), (f"{name}_shuffled", shuffled)):
+        states, targets, weight = _batch(episodes, model.config.horizon, np.random.default_rng(0), (0.0, 0.0))
         predicted, _ = model(states.to(device))
         result[label] = float(_loss(predicted, targets.to(device), weight.to(device)))
     return result

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from visarl.aim import SCALES, aim
+from visarl.aim import SCALES, Tracker, aim
 from visarl.config import ModelConfig, from_dict, to_dict
 from visarl.contract import VERSION, ArmContract, get_contract
 from visarl.errors import BundleError, ConfigError, ContractError
@@ -105,6 +105,16 @@ class Normalisation:
             *(aim(self.camera, tool, embedding[..., i : i + 3]) for i in self.targets.astype(int)),
         )
         return np.concatenate(parts, axis=-1).clip(-CLIP, CLIP).astype(np.float32)
+
+    def track(
+        self, tracker: Tracker, embedding: ArrayLike, proprioception: ArrayLike, contract: ArmContract
+    ) -> NDArray[np.float64]:
+        """(E,) with the keypoints that are aimed at where `tracker` believes them; one call a control period."""
+        embedding = np.array(embedding, dtype=np.float64)
+        if len(self.targets):
+            index = self.targets.astype(int)[:, None] + np.arange(3)
+            embedding[index] = tracker.update(tool_position(contract, proprioception), embedding[index])
+        return embedding
 
     def action(self, output: ArrayLike) -> NDArray[np.float64]:
         """The policy's output (..., A) in physical units; what leaves [-1, 1] is cut."""

@@ -52,7 +52,10 @@ def make_engine(model: nn.Module, shapes: list[Shape], engine: str, threads: int
         raise ConfigError(f"threads: expected at least 1, found {threads}")
     installed = importlib.util.find_spec("openvino") is not None
     if engine == "openvino" and not installed:
-        raise ConfigError("engine 'openvino' is not installed: pip install 'visarl[openvino]', or choose 'torch'")
+        raise ConfigError(
+            "engine 'openvino' is not installed: choose 'torch', run `make setup`, or pip install -e '.[openvino]' in "
+            "the repository"
+        )
     torch.set_num_threads(threads)  # with OpenVINO too: the readout stays in torch
     if engine == "openvino" or (engine == "auto" and installed and not torch.cuda.is_available()):
         return _openvino(model, shapes, threads, name)

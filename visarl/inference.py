@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from visarl.aim import Tracker
 from visarl.bundle import Bundle
 from visarl.config import MODALITY_CHANNELS
 from visarl.engines import make_engine
@@ -145,11 +146,12 @@ class Policy:
         self._dim = len(bundle.normalisation.embedding_mean)
         state_dim = bundle.normalisation.state_dim
         self._model = _load(LSTMPolicy(bundle.config.policy, state_dim, len(self._contract.action)), bundle, "policy")
-        self._hidden: Hidden | None = None
+        self.reset()
 
     def reset(self) -> None:
         """Forget: an episode begins."""
-        self._hidden = None
+        self._hidden: Hidden | None = None
+        self._tracker = Tracker(self._normalisation.camera)
 
     @torch.inference_mode()
     def act(self, embedding: ArrayLike, proprioception: ArrayLike) -> NDArray[np.float64]:
@@ -158,7 +160,8 @@ class Policy:
         A refused observation leaves the memory as it was.
 
         Raises:
-            ContractError: another size, NaN or Inf, or a proprioception outside the contract's bounds.
+            ContractError: another size, NaN or Inf, a proprioception outside the contract's bounds, or a hand where the
+                camera cannot see it.
         """
         proprioception = self._contract.proprioception.validate(proprioception)
         embedding = np.asarray(embedding, dtype=np.float64)
@@ -169,8 +172,14 @@ class Policy:
             )
         if not np.isfinite(embedding).all():
             raise ContractError("embedding: expected finite numbers, found NaN or Inf")
-        state = torch.from_numpy(self._normalisation.state(embedding, proprioception, self._contract))
-        actions, self._hidden = self._model(state[None, None], self._hidden)
+        embedding = self._normalisation.track(self._tracker, embedding, proprioception, self._contract)
+        state = self._normalisation.state(embedding, proprioception, self._contract)
+        if not np.isfinite(state).all():  # the memory would never get rid of it
+            raise ContractError(
+                "policy input: expected finite numbers, found NaN; the hand is where no picture shows it, in the plane "
+                "of the lens: move the arm back before the camera"
+            )
+        actions, self._hidden = self._model(torch.from_numpy(state)[None, None], self._hidden)
         action = self._normalisation.action(actions[0, 0, 0].numpy())
         return action.clip(self._contract.action.low, self._contract.action.high)
 
