@@ -5,6 +5,7 @@ Training, labelling, evaluation and the nodes all use this code, so that what wa
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -172,13 +173,15 @@ class Policy:
             )
         if not np.isfinite(embedding).all():
             raise ContractError("embedding: expected finite numbers, found NaN or Inf")
-        embedding = self._normalisation.track(self._tracker, embedding, proprioception, self._contract)
+        tracker = copy.copy(self._tracker)
+        embedding = self._normalisation.track(tracker, embedding, proprioception, self._contract)
         state = self._normalisation.state(embedding, proprioception, self._contract)
         if not np.isfinite(state).all():  # the memory would never get rid of it
             raise ContractError(
                 "policy input: expected finite numbers, found NaN; the hand is where no picture shows it, in the plane "
                 "of the lens: move the arm back before the camera"
             )
+        self._tracker = tracker
         actions, self._hidden = self._model(torch.from_numpy(state)[None, None], self._hidden)
         action = self._normalisation.action(actions[0, 0, 0].numpy())
         return action.clip(self._contract.action.low, self._contract.action.high)

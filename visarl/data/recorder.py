@@ -70,6 +70,7 @@ class Recorder:
         self.episode = ""
         """Id of the current episode, or of the last one."""
         self.task = ""
+        self._lost = ""
         self._min_free_bytes = min_free_bytes
         self._writer: BagWriter | None = None
         for msgtype in self.topics.values():
@@ -92,7 +93,7 @@ class Recorder:
             )
         episode = f"{task}-{self._next_number(task):04d}-{time.strftime('%Y%m%dT%H%M%S')}"
         self._writer = BagWriter(self.root / episode)
-        self.episode, self.task, self.state = episode, task, "recording"
+        self.episode, self.task, self.state, self._lost = episode, task, "recording", ""
         for topic, msgtype in self.topics.items():
             self._writer.add_topic(topic, msgtype)
         return episode
@@ -107,8 +108,8 @@ class Recorder:
             return False
         try:
             self._writer.write(topic, self.topics[plain(topic)], data, log_time_ns)
-        except (DataError, OSError):
-            self._end()
+        except (DataError, OSError) as error:
+            self._lose(error)
             raise
         return True
 
@@ -118,14 +119,13 @@ class Recorder:
             return
         try:
             self._writer.flush()
-        except (DataError, OSError):
-            self._end()
+        except (DataError, OSError) as error:
+            self._lose(error)
             raise
 
     def pause(self) -> State:
         """Pause, or go on; the new state."""
-        if self.state == "idle":
-            raise DataError("nothing is being recorded")
+        self._current()
         self.state = "paused" if self.state == "recording" else "recording"
         return self.state
 
@@ -136,6 +136,9 @@ class Recorder:
         try:
             save_label(writer.partial, Label(self.episode, self.task, rates=[vars(r) for r in report]))
             path = writer.close()
+        except (DataError, OSError) as error:
+            self._lose(error)
+            raise
         finally:
             self._end()
         return path, report
@@ -175,8 +178,13 @@ class Recorder:
 
     def _current(self) -> BagWriter:
         if self._writer is None:
-            raise DataError("nothing is being recorded")
+            raise DataError(f"nothing is being recorded{self._lost}")
         return self._writer
+
+    def _lose(self, error: Exception) -> None:
+        """The recording has ended by itself: whoever stops it later asks why."""
+        self._lost = f": {error}"
+        self._end()
 
     def _end(self) -> None:
         self._writer, self.state = None, "idle"

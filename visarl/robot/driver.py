@@ -33,7 +33,8 @@ class ArmDriver:
         arm: connected.
         arbiter: owned by the driver from now on.
         on_executed: told of everything that was sent, and of every refusal that changes what happens.
-        on_state: told of every measurement.
+        on_state: told of every measurement, and of a change of mode without one: of the last measurement again, by
+            its old stamp. So nobody takes an arm that does not answer for one that lives.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ArmDriver:
         self._moved_s = 0.0
         self._idle = False
         self._stop_owed = False
+        self._told: tuple[str, str] | None = None
         self.error: Exception | None = None
         """What ended the thread; the owner raises it. The arm has been stopped."""
         self._thread = threading.Thread(target=self._run, name="arm driver", daemon=True)
@@ -78,6 +80,11 @@ class ArmDriver:
     @property
     def policy_enabled(self) -> bool:
         return self._arbiter.policy_enabled
+
+    @property
+    def policy_opened_ns(self) -> int:
+        """When the policy's gate was last opened, by the system clock [ns]; 0: never."""
+        return self._arbiter.policy_opened_ns
 
     @property
     def source(self) -> str:
@@ -111,7 +118,7 @@ class ArmDriver:
         with self._lock:
             if enabled and self._homing_s is not None:
                 return ("homing: wait until the arm is at the ready pose",)
-            return self._arbiter.enable_policy(enabled)
+            return self._arbiter.enable_policy(enabled, time.time_ns())
 
     def drop(self) -> None:
         """Forget every set-point: the arm was put elsewhere. A stop stays latched, the policy's gate as it is."""
@@ -145,6 +152,7 @@ class ArmDriver:
             if self._arbiter.stopped:
                 return (f"stopped: {self._arbiter.stopped}; clear it first",)
             self._arbiter.enable_policy(False)
+            self._arbiter.drop()  # or a set-point from before would go on where the way home ends
             try:
                 self._arm.home()
             except ArmError as error:
@@ -171,8 +179,10 @@ class ArmDriver:
 
     def _tick(self) -> None:
         with self._lock:
+            measured = False
             try:
                 self._state = self._arm.state()
+                measured = True
                 if self._state.fault and not self._arbiter.stopped:  # a stop that we asked for is no fault
                     self._fail(self._state.fault)
                 if self._stop_owed:
@@ -184,8 +194,10 @@ class ArmDriver:
                 self._failures = 0
             except ArmError as error:
                 self._count_failure(error)
-            state = self._state
-        self._on_state(state)
+            state, mode = self._state, self.mode
+        if measured or mode != self._told:
+            self._told = mode
+            self._on_state(state)
 
     def _count_failure(self, error: ArmError) -> None:
         self._failures += 1

@@ -56,8 +56,9 @@ class Limits:
             value = np.asarray(getattr(self, item.name), dtype=np.float64)
             corner = item.name.startswith("workspace")
             if not np.isfinite(value).all() or value.shape != ((3,) if corner else ()):
-                expected = "3 numbers" if corner else "a number"
-                raise ConfigError(f"limits.{item.name}: expected {expected}, found {getattr(self, item.name)}")
+                raise ConfigError(
+                    f"limits.{item.name}: expected {_expected(item.name)}, found {getattr(self, item.name)}"
+                )
             if not corner and value <= 0:
                 raise ConfigError(f"limits.{item.name}: expected more than 0, found {value:g}")
         if not all(low < high for low, high in zip(self.workspace_low, self.workspace_high, strict=True)):
@@ -74,11 +75,17 @@ class Limits:
             if name not in names:
                 raise ConfigError(f"limits: unknown limit {name!r}; {suggest(name, names)}")
             new, old = np.asarray(value, dtype=np.float64), np.asarray(getattr(self, name))
+            if new.shape != old.shape:  # before the comparison, which would fail in NumPy's words
+                raise ConfigError(f"limits.{name}: expected {_expected(name)}, found {value}")
             # A longer lookahead and a higher lower corner are the strict direction.
             looser = new < old if name in ("lookahead", "workspace_low") else new > old
             if looser.any():
                 raise ConfigError(f"limits.{name}: a bench may only tighten {old.tolist()}, found {new.tolist()}")
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+def _expected(name: str) -> str:
+    return "3 numbers" if name.startswith("workspace") else "a number"
 
 
 @dataclass(frozen=True)
@@ -181,13 +188,21 @@ class Arbiter:
         self._source = NOBODY
         self._last_step_s: float | None = None
         self.policy_enabled = False
+        self.policy_opened_ns = 0
+        """When the policy's gate was last opened; 0: never."""
         self.stopped = ""
         """Empty, or why everything is refused until `clear`."""
 
-    def enable_policy(self, enabled: bool) -> tuple[str, ...]:
-        """Open or close the policy's gate. Returns why it stays closed; empty when done."""
+    def enable_policy(self, enabled: bool, now_ns: int = 0) -> tuple[str, ...]:
+        """Open or close the policy's gate. Returns why it stays closed; empty when done.
+
+        A policy's answer to a camera frame from before `now_ns` is refused from then on: it may be to another scene,
+        and comes from a policy that remembers what was before.
+        """
         if enabled and self.stopped:
             return (f"stopped: {self.stopped}; clear it first",)
+        if enabled:
+            self.policy_opened_ns = now_ns
         self.policy_enabled = enabled
         self._accepted.pop(POLICY, None)
         return ()
@@ -263,6 +278,9 @@ class Arbiter:
             reasons.append(f"stopped: {self.stopped}")
         if command.source == POLICY and not self.policy_enabled:
             reasons.append("policy is not enabled")
+        elif command.source == POLICY and command.observed_ns < self.policy_opened_ns:
+            before_s = (self.policy_opened_ns - command.observed_ns) / 1e9
+            reasons.append(f"camera frame is from {before_s:.3f} s before the policy was enabled")
         if command.frame != BASE_FRAME:
             reasons.append(f"frame {command.frame!r}; expected {BASE_FRAME!r}")
         if command.twist.shape != (6,) or not np.isfinite(command.twist).all():

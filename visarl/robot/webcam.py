@@ -78,18 +78,25 @@ class DeviceCamera:
         self._thread.start()
 
     def _grab(self) -> None:
-        while not self._closed:
-            there, picture = self._capture.read()
-            stamp_ns = time.time_ns()
+        fault = ""
+        try:
+            while not self._closed:
+                there, picture = self._capture.read()
+                stamp_ns = time.time_ns()
+                if not there:
+                    fault = "the device sends no more frames; is it still plugged in?"
+                    break
+                frame = Frame(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8), stamp_ns)
+                with self._news:
+                    self._frame = frame
+                    self._news.notify_all()
+        except Exception as error:  # whatever it is: a thread has no caller, and the reader would wait in vain
+            fault = f"its frames cannot be read ({type(error).__name__}: {error}); plug it in again or use another"
+        finally:
             with self._news:
-                if there:
-                    self._frame = Frame(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8), stamp_ns)
-                else:
-                    self._fault = f"camera {self._path}: the device sends no more frames; is it still plugged in?"
+                self._fault = fault and f"camera {self._path}: {fault}"
                 self._news.notify_all()
-            if not there:
-                break
-        self._capture.release()
+            self._capture.release()
 
     def read(self, timeout_s: float) -> Frame | None:
         with self._news:
@@ -187,8 +194,8 @@ def _sized(frame: Frame, size: tuple[int, int], name: str) -> Frame:
     found = frame.image.shape[:2]
     if found != size:
         raise CameraError(
-            f"camera {name}: expected frames of {size[1]}x{size[0]}, found {found[1]}x{found[0]}; the device or file "
-            "has no such size: choose one that it has, and record and train with it too"
+            f"camera {name}: expected frames of {size[1]}x{size[0]}, found {found[1]}x{found[0]}; set camera_node's "
+            "`width` and `height` in the bench file to a size that it has, and record and train with that size too"
         )
     return frame
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,8 @@ class GraphOptions:
     record: Path | None = None
     """Folder that receives the recorder's bags; without one there is no recorder."""
     config: Path | None = None
-    """YAML file of this bench: parameters of any node. None: launch/config/bench.yaml for `real`, none elsewhere."""
+    """YAML file of this bench: parameters of any node, which an option here overrides unless it is at its default.
+    None: launch/config/bench.yaml for `real`, none elsewhere."""
     domain: int | None = None
     """ROS domain; None takes the environment's ROS_DOMAIN_ID, else 42."""
     localhost: bool = True
@@ -116,6 +117,8 @@ class NodeSpec:
     environment: dict[str, str] = field(default_factory=dict)
     config: Path | None = None
     """YAML file of parameters, which `parameters` override."""
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """Parameters that `config` overrides: nobody chose them."""
 
     @property
     def name(self) -> str:
@@ -123,10 +126,13 @@ class NodeSpec:
         return self.executable
 
     def arguments(self) -> list[str]:
-        """What follows `--ros-args`. The parameters name their node: a process may hold several."""
+        """What follows `--ros-args`, of which the last counts: defaults, the bench file, what a person chose."""
         file = ["--params-file", str(self.config)] if self.config is not None else []
-        own = [item for key, value in self.parameters.items() for item in ("-p", f"{self.name}:{key}:={_yaml(value)}")]
-        return ["--disable-external-lib-logs", *file, *own]
+        return ["--disable-external-lib-logs", *self._assign(self.defaults), *file, *self._assign(self.parameters)]
+
+    def _assign(self, values: dict[str, Any]) -> list[str]:
+        # With the node's name: a process may hold several.
+        return [item for key, value in values.items() for item in ("-p", f"{self.name}:{key}:={_yaml(value)}")]
 
 
 def environment(options: GraphOptions) -> dict[str, str]:
@@ -155,10 +161,7 @@ def graph(name: str, options: GraphOptions) -> list[NodeSpec]:
         raise ConfigError(f"no graph {name!r}; {suggest(name, GRAPHS)}")
     common = environment(options)
     config = _bench(name, options)
-    return [
-        NodeSpec(spec.package, spec.executable, spec.parameters, common | spec.environment, config)
-        for spec in GRAPHS[name](options)
-    ]
+    return [replace(spec, environment=common | spec.environment, config=config) for spec in GRAPHS[name](options)]
 
 
 def _bench(name: str, options: GraphOptions) -> Path | None:
@@ -181,7 +184,7 @@ def _bench(name: str, options: GraphOptions) -> Path | None:
     if not isinstance(sections, dict):
         raise ConfigError(f"{path}: expected one section a node, as in launch/config/bench.yaml")
     for section, content in sections.items():
-        if str(section).lstrip("/") not in NODES:
+        if section not in NODES:  # as `/arm_node` neither: ROS would rank it above what a person chose
             raise ConfigError(f"{path}: no node reads the section {section!r}; {suggest(str(section), NODES)}")
         if not isinstance(content, dict) or set(content) != {"ros__parameters"}:
             raise ConfigError(f"{path}: section {section!r}: expected `ros__parameters:` and the values below it")
@@ -193,10 +196,9 @@ def _sim(options: GraphOptions) -> list[NodeSpec]:
 
 
 def _real(options: GraphOptions) -> list[NodeSpec]:
-    arm = {"backend": options.arm, "address": options.address, "bundle_id": _bundle_id(options)}
     return [
-        NodeSpec("visarl_arm", "arm_node", arm),
-        NodeSpec("visarl_perception", "camera_node", {"source": options.camera}),
+        _spec("visarl_arm", "arm_node", options, {"backend": "arm", "address": "address"}, _trusted(options)),
+        _spec("visarl_perception", "camera_node", options, {"source": "camera"}),
         *_watchdog(0.5),
         *_perception(options),
         *_recorder(options),
@@ -204,7 +206,7 @@ def _real(options: GraphOptions) -> list[NodeSpec]:
 
 
 def _teleop(options: GraphOptions) -> list[NodeSpec]:
-    teleop = NodeSpec("visarl_teleop", "teleop_node", {"source": "expert"})
+    teleop = NodeSpec("visarl_teleop", "teleop_node", defaults={"source": "expert"})
     return [_simulator(options), *_watchdog(SIMULATED_SILENCE_S), teleop, *_perception(options), *_recorder(options)]
 
 
@@ -212,31 +214,39 @@ GRAPHS: dict[str, Callable[[GraphOptions], list[NodeSpec]]] = {"sim": _sim, "rea
 
 
 def _simulator(options: GraphOptions) -> NodeSpec:
-    parameters = {
-        "task": options.task,
-        "seed": options.seed,
-        "disturbance": options.disturbance,
-        "bundle_id": _bundle_id(options),
-    }
-    return NodeSpec("visarl_arm", "sim_node", parameters)
+    chosen = {"task": "task", "seed": "seed", "disturbance": "disturbance"}
+    return _spec("visarl_arm", "sim_node", options, chosen, _trusted(options))
+
+
+def _spec(
+    package: str, executable: str, options: GraphOptions, chosen: dict[str, str], computed: dict[str, Any] | None = None
+) -> NodeSpec:
+    """A process with the parameters `computed`, and those that `chosen` names after the option that sets them.
+
+    An option at its default gives way to a bench file, which would otherwise have no say in it.
+    """
+    defaults: dict[str, Any] = {}
+    parameters = dict(computed or {})
+    for parameter, option in chosen.items():
+        value = getattr(options, option)
+        (defaults if value == getattr(GraphOptions, option) else parameters)[parameter] = value
+    return NodeSpec(package, executable, parameters, defaults=defaults)
 
 
 def _perception(options: GraphOptions) -> list[NodeSpec]:
     if options.bundle is None:
         return []
     bundle = {"bundle": str(_absolute(options.bundle))}
-    engine = bundle | {"engine": options.engine, "threads": options.threads}
-    nodes = [NodeSpec("visarl_policy", "policy_node", bundle)]
-    if options.fused:
-        return [NodeSpec("visarl_perception", "perception_node", engine), *nodes]
-    nodes.insert(0, NodeSpec("visarl_perception", "encoder_node", engine))
-    if _needs_saliency(options):
-        nodes.insert(0, NodeSpec("visarl_perception", "saliency_node", engine))
-    return nodes
+    names = ["perception_node"] if options.fused else ["encoder_node"]
+    if not options.fused and _needs_saliency(options):
+        names.insert(0, "saliency_node")
+    engine = {"engine": "engine", "threads": "threads"}
+    models = [_spec("visarl_perception", name, options, engine, bundle) for name in names]
+    return [*models, NodeSpec("visarl_policy", "policy_node", bundle)]
 
 
 def _watchdog(silence_s: float) -> list[NodeSpec]:
-    return [NodeSpec("visarl_arm", "watchdog_node", {"silence_s": silence_s, "answer_s": silence_s})]
+    return [NodeSpec("visarl_arm", "watchdog_node", defaults={"silence_s": silence_s, "answer_s": silence_s})]
 
 
 def _recorder(options: GraphOptions) -> list[NodeSpec]:
@@ -245,12 +255,13 @@ def _recorder(options: GraphOptions) -> list[NodeSpec]:
     return [NodeSpec("visarl_teleop", "recorder_node", {"root": str(_absolute(options.record))})]
 
 
-def _bundle_id(options: GraphOptions) -> str:
+def _trusted(options: GraphOptions) -> dict[str, Any]:
+    """The only bundle whose commands the arm takes."""
     if options.bundle is None:
-        return ""
+        return {}
     from visarl.bundle import load_bundle  # only a graph with a policy needs it
 
-    return load_bundle(_absolute(options.bundle)).id
+    return {"bundle_id": load_bundle(_absolute(options.bundle)).id}
 
 
 def _needs_saliency(options: GraphOptions) -> bool:

@@ -40,15 +40,20 @@ class Health:
 
     def refuse(self, what: str, reason: str) -> None:
         """One of `what` was not used: counted, told on /diagnostics, and logged without flooding."""
-        now_s = time.monotonic()
         with self._lock:
             self._drops[what] += 1
-            self._problem = f"{what} refused: {reason}"
-            silent = now_s - self._logged.get(what, -_REPEAT_S) < _REPEAT_S
+        self.warn(what, f"{what} refused: {reason}")
+
+    def warn(self, what: str, problem: str, log: bool = True) -> None:
+        """Tell of `problem` on /diagnostics and, with `log`, in the log, where each `what` floods nobody."""
+        now_s = time.monotonic()
+        with self._lock:
+            self._problem = problem
+            silent = not log or now_s - self._logged.get(what, -_REPEAT_S) < _REPEAT_S
             if not silent:
                 self._logged[what] = now_s
         if not silent:
-            self._node.get_logger().warning(f"{what} refused: {reason}")
+            self._node.get_logger().warning(problem)
 
     def _publish(self) -> None:
         now_s = time.monotonic()

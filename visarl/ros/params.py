@@ -72,9 +72,10 @@ def declare(node: Any, options: type[T]) -> T:
         except ParameterException as error:
             given = node._parameter_overrides.get(item.name)
             limits = "" if low is None else f" in {low:g} .. {high:g}"
+            expected = "a list of decimal numbers, as [0.1, 2.0]" if kind is tuple else kind.__name__
             raise ConfigError(
                 f"{node.get_name()}: parameter {item.name} ({item.metadata['description']}): expected "
-                f"{kind.__name__}{limits}, found {given.value if given is not None else default!r}"
+                f"{expected}{limits}, found {given.value if given is not None else default!r}"
             ) from error
         values[item.name] = tuple(value) if kind is tuple else value
     return options(**values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -12,10 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 import rclpy
+from rclpy import exceptions
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
-from visarl.errors import VisarlError
+from visarl.errors import ConfigError, VisarlError
 from visarl.ros.graph import QUIET
 
 ORPHAN_TRIES = 10
@@ -23,6 +25,17 @@ ORPHAN_TRIES = 10
 
 SUPERVISED = "VISARL_SUPERVISED"
 """Set by a supervisor that holds the other end of this process's stdin."""
+
+
+def _known(module: Any, *names: str) -> tuple[type[Exception], ...]:
+    """Those of the exceptions that this ROS distribution has: not all have all of them."""
+    return tuple(getattr(module, name) for name in names if hasattr(module, name))
+
+
+_REFUSED = _known(rclpy_implementation, "RCLError", "RCLInvalidROSArgsError", "UnknownROSArgsError")
+"""What `rclpy.init` says to arguments that it cannot read."""
+_ENDED = _known(rclpy_implementation, "RCLError") + _known(exceptions, "NotInitializedException")
+"""What a call says whose context was shut down beneath it."""
 
 
 def run(name: str, make: Callable[[], Any]) -> None:
@@ -41,7 +54,7 @@ def run(name: str, make: Callable[[], Any]) -> None:
     if os.environ.get(SUPERVISED):
         threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
     try:
-        rclpy.init()
+        _init()
         made = make()
         nodes = list(made) if isinstance(made, (list, tuple)) else [made]
         executor = SingleThreadedExecutor()
@@ -53,7 +66,7 @@ def run(name: str, make: Callable[[], Any]) -> None:
     except VisarlError as error:
         print(f"{name}: error: {error}", file=sys.stderr, flush=True)
         status = 1
-    except rclpy_implementation.RCLError:
+    except _ENDED:
         # Asked to end, too: rclpy's handler of signals shuts the context down from a thread of its own, now and then
         # between the executor's look at it and the wait, which then complains.
         if rclpy.ok():
@@ -64,6 +77,17 @@ def run(name: str, make: Callable[[], Any]) -> None:
             status = 1
         rclpy.try_shutdown()
     sys.exit(status)
+
+
+def _init() -> None:
+    # By itself, because `rclpy.ok()` is False also where nothing began: an error would look like a clean end.
+    try:
+        rclpy.init()
+    except _REFUSED as error:
+        said = re.sub(r", at \S+:\d+", "", " ".join(str(error).split()))  # without the places in ROS's own source
+        raise ConfigError(
+            f"ROS does not take this process's arguments: {said}; correct what follows --ros-args, or the bench file"
+        ) from error
 
 
 def close(name: str, nodes: list[Any]) -> bool:

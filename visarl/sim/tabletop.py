@@ -100,28 +100,38 @@ class Simulator:
 
     def reset(self, task: str | None = None, seed: int | None = None) -> SceneTruth:
         """Start an episode: the scene of `task` (default: the present one), everything random drawn from `seed`."""
-        with self._drawing, self._lock:
+        if seed is not None and seed < 0:
+            raise SimulationError(f"seed {seed}: expected a number from 0 up")
+        with self._drawing:
             self._check_open()
             spec = get_task(task) if task is not None else self.task
-            if self._renderer is None or spec != self.task:
-                self._load(spec)
-            if seed is not None:
-                if seed < 0:
-                    raise SimulationError(f"seed {seed}: expected a number from 0 up")
-                self.seed = int(seed)
-            self._noise_rng = np.random.default_rng([self.seed, 1])
-            self._scatter(np.random.default_rng(self.seed))
-            self._settle()
-            return self.truth()
+            # Without _lock: a scene takes seconds to compile, and an arm that is silent for so long counts as hung.
+            built = self._build(spec) if self._renderer is None or spec != self.task else None
+            if built is not None and self._renderer is not None:
+                self._renderer.close()  # nobody draws: _drawing is ours
+            with self._lock:
+                if built is not None:
+                    self._take(spec, *built)
+                self.seed = self.seed if seed is None else int(seed)
+                self._noise_rng = np.random.default_rng([self.seed, 1])
+                self._scatter(np.random.default_rng(self.seed))
+                self._settle()
+                return self.truth()
 
-    def _load(self, task: Task) -> None:
-        if self._renderer is not None:
-            self._renderer.close()
+    def _build(self, task: Task) -> tuple[mujoco.MjModel, mujoco.MjData, SceneRenderer, TwistController]:
+        model = scene.build_model(task)
+        return model, mujoco.MjData(model), SceneRenderer(model), TwistController(model, self.contract.joints)
+
+    def _take(
+        self,
+        task: Task,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        renderer: SceneRenderer,
+        controller: TwistController,
+    ) -> None:
         self.task = task
-        self._model = scene.build_model(task)
-        self._data = mujoco.MjData(self._model)
-        self._renderer = SceneRenderer(self._model)
-        self._controller = TwistController(self._model, self.contract.joints)
+        self._model, self._data, self._renderer, self._controller = model, data, renderer, controller
         self._tool = self._model.site(TOOL_SITE_FULL).id
         self._camera = self._model.camera(scene.CAMERA).id
         self._body = self._model.body(scene.OBJECT).id

@@ -93,6 +93,7 @@ def arm_state(stamp_ns: int, seconds: float) -> Any:
         external_force=vector(),
         mode=0,
         policy_enabled=False,
+        policy_opened=time_of(0),
         source="teleop",
         status="",
     )

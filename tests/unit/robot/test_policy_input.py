@@ -26,4 +26,4 @@ def test_a_hand_that_no_picture_can_show_is_refused_before_the_memory(tmp_path) 
     embedding, state = np.full(10, 0.5), np.zeros(len(plain.contract.proprioception))
     with np.errstate(invalid="ignore", divide="ignore"), pytest.raises(ContractError, match="policy input.*NaN"):
         policy.act(embedding, state)
-    assert policy._hidden is None
+    assert policy._hidden is None and policy._tracker._believed is None

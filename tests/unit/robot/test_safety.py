@@ -94,10 +94,12 @@ def test_whatever_happens_the_rules_hold(events, random) -> None:
                 last_heard[event] = now_s
         elif event == "stop":
             judge.stop("test")
+            last_heard = {POLICY: -np.inf, TELEOP: -np.inf}  # a stop forgets every set-point
         elif event == "clear":
             judge.clear()
         elif event in ("enable", "disable"):
             judge.enable_policy(event == "enable")
+            last_heard[POLICY] = -np.inf  # and so does the gate, opened or closed, with the policy's
         decision = judge.step(INSIDE, now_s)
         if judge.stopped:
             assert not decision.twist.any() and decision.gripper == 0.0 and not judge.policy_enabled
@@ -105,8 +107,7 @@ def test_whatever_happens_the_rules_hold(events, random) -> None:
             assert now_s - last_heard[decision.command.source] <= EXPIRY_S
             assert decision.command.source == decision.source
             assert decision.source == TELEOP or judge.policy_enabled
-            if now_s - last_heard[TELEOP] <= EXPIRY_S:
-                assert decision.source != POLICY or last_heard[TELEOP] == -np.inf
+            assert decision.source != POLICY or now_s - last_heard[TELEOP] > EXPIRY_S
         else:
             assert decision.gripper == 0.0
 
@@ -202,3 +203,23 @@ def test_a_bench_may_tighten_but_not_loosen() -> None:
         LIMITS.tightened(workspace_low=(0.15, -0.45, 0.0))
     with pytest.raises(ConfigError, match="did you mean 'linear_speed'"):
         LIMITS.tightened(linear_sped=0.1)
+
+
+@pytest.mark.parametrize(("name", "value"), [("workspace_low", (0.2, -0.4)), ("linear_speed", (0.1, 0.1))])
+def test_a_limit_of_the_wrong_length_is_named(name, value) -> None:
+    with pytest.raises(ConfigError, match=rf"limits\.{name}: expected (3 numbers|a number), found \(.*\)"):
+        LIMITS.tightened(**{name: value})
+
+
+def test_an_answer_to_a_frame_from_before_the_gate_opened_is_refused() -> None:
+    judge = arbiter(enabled=False)
+    judge.enable_policy(True, NOW_NS)
+    reasons = judge.offer(command(observed_ns=NOW_NS - 20_000_000), NOW_NS, 10.0)
+    assert reasons == ("camera frame is from 0.020 s before the policy was enabled",)
+    assert judge.offer(command(TELEOP, observed_ns=NOW_NS - 20_000_000), NOW_NS, 10.0) == ()
+    assert judge.offer(command(observed_ns=NOW_NS), NOW_NS, 10.0) == ()
+    # Closed and opened again within one control period: the command on its way is of the time before.
+    judge.enable_policy(False, NOW_NS + 10_000_000)
+    judge.enable_policy(True, NOW_NS + 20_000_000)
+    assert judge.offer(command(sequence=2, observed_ns=NOW_NS), NOW_NS + 20_000_000, 10.02)
+    assert judge.offer(command(sequence=3, observed_ns=NOW_NS + 20_000_000), NOW_NS + 20_000_000, 10.02) == ()

@@ -82,6 +82,7 @@ def test_one_rule_names_the_domain(monkeypatch: pytest.MonkeyPatch) -> None:
     ("text", "said"),
     [
         ("arm_nod:\n  ros__parameters: {linear_speed: 0.1}\n", "did you mean 'arm_node'"),
+        ("/arm_node:\n  ros__parameters: {linear_speed: 0.1}\n", "did you mean 'arm_node'"),
         ("arm_node: {linear_speed: 0.1}\n", "ros__parameters"),
         ("- arm_node\n", "one section a node"),
         ("arm_node: [\n", "cannot be read as YAML"),
@@ -94,12 +95,16 @@ def test_a_bench_file_that_nobody_would_read_is_refused(tmp_path: Path, text: st
         graph("sim", GraphOptions(config=bench))
 
 
+def after(arguments: list[str], word: str) -> str:
+    return arguments[arguments.index(word) + 1]
+
+
 def test_every_node_of_any_graph_gets_the_bench_file(tmp_path: Path) -> None:
     bench = tmp_path / "bench.yaml"
     bench.write_text("watchdog_node:\n  ros__parameters: {silence_s: 0.4}\n")
     for name in ("sim", "real", "teleop"):
         specs = graph(name, GraphOptions(config=bench, record=tmp_path))
-        assert all(["--params-file", str(bench)] == spec.arguments()[1:3] for spec in specs)
+        assert all(after(spec.arguments(), "--params-file") == str(bench) for spec in specs)
         assert {spec.name for spec in specs} <= set(NODES)
 
 
@@ -114,3 +119,24 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
 
 def test_the_bench_file_names_nodes_of_the_graph() -> None:
     assert set(yaml.safe_load(BENCH.read_text())) <= set(names("real"))
+
+
+def test_a_bench_file_counts_more_than_a_default_and_less_than_a_choice(tmp_path: Path) -> None:
+    bench = tmp_path / "bench.yaml"
+    bench.write_text("watchdog_node:\n  ros__parameters: {silence_s: 0.4}\n")
+
+    def sides(node: str, **options) -> tuple[str, str]:
+        """What stands before and behind the bench file."""
+        specs = graph("real", GraphOptions(config=bench, **options))
+        arguments = next(spec.arguments() for spec in specs if spec.name == node)
+        file = arguments.index("--params-file")
+        return " ".join(arguments[:file]), " ".join(arguments[file:])
+
+    before, behind = sides("camera_node")
+    assert 'camera_node:source:="/dev/video0"' in before and "source" not in behind
+    before, behind = sides("camera_node", camera="0")
+    assert "source" not in before and 'camera_node:source:="0"' in behind
+    before, behind = sides("arm_node", address="10.0.0.7")
+    assert 'arm_node:backend:="kortex"' in before and 'arm_node:address:="10.0.0.7"' in behind
+    before, behind = sides("watchdog_node")
+    assert "watchdog_node:silence_s:=0.5" in before and "silence_s" not in behind

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from rclpy.node import Node
-from std_srvs.srv import Trigger
 from visarl_msgs.msg import ArmAction
 from visarl_msgs.msg import ArmState as ArmStateMessage
 
@@ -16,17 +16,12 @@ from visarl.robot.driver import FAULT, HOMING, READY, STOPPED, ArmDriver
 from visarl.robot.interfaces import Arm, ArmState
 from visarl.robot.safety import POLICY, TELEOP, Arbiter, Decision, Limits
 from visarl.ros import qos
-from visarl.ros.convert import decision_to_message, joint_states, message_to_command, now_ns, state_to_message
+from visarl.ros.convert import decision_to_message, joint_states, message_to_command, now_ns, state_to_message, to_time
 from visarl.ros.health import Health
 from visarl.ros.params import declare, parameter, read
 from visarl.ros.process import run
 
-MODES = {
-    READY: ArmStateMessage.READY,
-    STOPPED: ArmStateMessage.STOPPED,
-    FAULT: ArmStateMessage.FAULT,
-    HOMING: ArmStateMessage.HOMING,
-}
+MODES = {mode: getattr(ArmStateMessage, mode.upper()) for mode in (READY, STOPPED, FAULT, HOMING)}
 _LIMITS = Limits()
 
 
@@ -47,7 +42,7 @@ class Options:
 
 
 class ArmNode(Node):
-    """Arbiter, limits and services around a connected `arm`, which the node owns from now on."""
+    """Arbiter, limits and services around a connected `arm`, which the node owns once it is made."""
 
     def __init__(self, arm: Arm, options: Options | None = None) -> None:
         super().__init__("arm_node")
@@ -61,10 +56,11 @@ class ArmNode(Node):
         self.driver = ArmDriver(arm, arbiter, self._publish_executed, self._publish_state, options.rate_hz)
         qos.subscribe(self, qos.POLICY_ACTION, lambda message: self._offer(message, POLICY))
         qos.subscribe(self, qos.TELEOP_ACTION, lambda message: self._offer(message, TELEOP))
-        qos.serve(self, "arm/stop", lambda _, answer: _answer(answer, self.driver.stop("asked for by arm/stop")))
-        qos.serve(self, "arm/clear", self._clear)
-        qos.serve(self, "arm/home", lambda _, answer: _answer(answer, self.driver.home()))
-        qos.serve(self, "policy/enable", lambda asked, answer: _answer(answer, self.driver.enable_policy(asked.data)))
+        driver = self.driver
+        qos.serve(self, "arm/stop", lambda _, answer: _answer(answer, lambda: driver.stop("asked for by arm/stop")))
+        qos.serve(self, "arm/clear", lambda _, answer: _answer(answer, driver.clear))
+        qos.serve(self, "arm/home", lambda _, answer: _answer(answer, driver.home))
+        qos.serve(self, "policy/enable", lambda ask, answer: _answer(answer, lambda: driver.enable_policy(ask.data)))
         self._check = self.create_timer(0.1, self._raise_error)
         self.driver.start()
 
@@ -84,6 +80,7 @@ class ArmNode(Node):
         mode, message.status = self.driver.mode
         message.mode = MODES[mode]
         message.policy_enabled = self.driver.policy_enabled
+        message.policy_opened = to_time(self.driver.policy_opened_ns)
         message.source = self.driver.source
         self._states.publish(message)
         if self._joints.get_subscription_count():
@@ -93,18 +90,15 @@ class ArmNode(Node):
         if self.driver.error is not None:
             raise self.driver.error
 
-    def _clear(self, _: Any, response: Trigger.Response) -> Trigger.Response:
-        try:
-            self.driver.clear()
-        except ArmError as error:
-            return _answer(response, (str(error),))
-        return _answer(response, ())
-
     def close(self) -> None:
         self.driver.close()
 
 
-def _answer(response: Any, refusals: tuple[str, ...]) -> Any:
+def _answer(response: Any, act: Callable[[], tuple[str, ...] | None]) -> Any:
+    try:
+        refusals = act() or ()
+    except ArmError as error:
+        refusals = (str(error),)
     response.success, response.message = not refusals, "; ".join(refusals) or "done"
     return response
 
@@ -113,8 +107,12 @@ def make() -> ArmNode:
     options = read("arm_node", Options)
     options.limits()  # a bench file that loosens them is refused before any arm is touched
     arm = open_arm(options.backend, options.address)
-    arm.connect()
-    return ArmNode(arm, options)
+    try:
+        arm.connect()
+        return ArmNode(arm, options)
+    except BaseException:  # nobody else would close the link, and some arms take only one
+        arm.close()
+        raise
 
 
 def main() -> None:

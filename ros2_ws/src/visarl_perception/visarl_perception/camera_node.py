@@ -12,11 +12,11 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
-from visarl.contract import CAMERA_FRAME, CAMERA_RATE_HZ
+from visarl.contract import CAMERA_FRAME, CAMERA_HEIGHT, CAMERA_RATE_HZ, CAMERA_WIDTH
 from visarl.errors import CameraError
 from visarl.robot.interfaces import Camera, Frame
 from visarl.ros import qos
-from visarl.ros.calibration import load_calibration
+from visarl.ros.calibration import check_size, load_calibration
 from visarl.ros.convert import array_to_image, to_time
 from visarl.ros.health import Health
 from visarl.ros.params import declare, parameter, read
@@ -27,6 +27,9 @@ from visarl.ros.process import run
 class Options:
     source: str = parameter("/dev/video0", "device, video file, folder of images, or bag")
     rate_hz: float = parameter(CAMERA_RATE_HZ, "frames a second asked of the source", 1.0, 240.0)
+    width: int = parameter(CAMERA_WIDTH, "of every frame [pixels]; another is an error", 16, 8192)
+    height: int = parameter(CAMERA_HEIGHT, "of every frame [pixels]; another is an error", 16, 8192)
+    loop: bool = parameter(False, "begin a file, a folder or a bag again at its end")
     timeout_s: float = parameter(2.0, "without a frame for this long [s] the camera counts as gone", 0.1, 60.0)
     calibration: str = parameter("", "camera calibration YAML (as camera_calibration writes it); empty: uncalibrated")
     jpeg_quality: int = parameter(90, "of camera/image_raw/compressed", 10, 100)
@@ -63,7 +66,10 @@ class CameraNode(Node):
             while not self._closing.is_set():
                 frame = self._camera.read(self._options.timeout_s)
                 if frame is None:
-                    raise CameraError("the source has no more frames")
+                    raise CameraError(
+                        f"camera source {self._options.source}: no more frames; set camera_node's `loop: true` in the "
+                        "bench file to begin it again, or name a device"
+                    )
                 if not self._closing.is_set():
                     self._publish(frame)
         except Exception as error:  # handed to the executor's thread, which ends the process with it
@@ -72,12 +78,8 @@ class CameraNode(Node):
 
     def _publish(self, frame: Frame) -> None:
         height, width = frame.image.shape[:2]
-        if self._options.calibration and (self._info.width, self._info.height) != (width, height):
-            raise CameraError(
-                f"calibration {self._options.calibration} is of {self._info.width}x{self._info.height} pictures, and "
-                f"{self._options.source} gives {width}x{height}; calibrate the camera at this size, or leave "
-                "`calibration` empty"
-            )
+        if self._options.calibration:
+            check_size(self._info, self._options.calibration, self._options.source, width, height)
         self._images.publish(array_to_image(frame.image, "rgb8", frame.stamp_ns, CAMERA_FRAME))
         self._on_frame(frame)
         self._health.count("frames", frame.stamp_ns)
@@ -94,8 +96,8 @@ class CameraNode(Node):
 
     def close(self) -> None:
         self._closing.set()
+        self._camera.close()  # first: it wakes the thread, which would wait for a frame that does not come
         self._thread.join(timeout=self._options.timeout_s)
-        self._camera.close()
 
 
 def jpeg(picture: np.ndarray, stamp_ns: int, quality: int) -> CompressedImage:
@@ -109,8 +111,8 @@ def jpeg(picture: np.ndarray, stamp_ns: int, quality: int) -> CompressedImage:
 def make() -> CameraNode:
     from visarl.robot.webcam import open_camera
 
-    options = read("camera_node", Options)
-    return CameraNode(open_camera(options.source, rate_hz=options.rate_hz), options)
+    own = read("camera_node", Options)
+    return CameraNode(open_camera(own.source, own.width, own.height, own.rate_hz, own.loop), own)
 
 
 def main() -> None:

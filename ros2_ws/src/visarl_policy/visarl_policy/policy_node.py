@@ -50,10 +50,10 @@ class PolicyNode(Node):
 
     def _keep_state(self, message: ArmState) -> None:
         self._states.append((from_time(message.header.stamp), message))
-        if message.policy_enabled and not self._enabled:
+        self._enabled, opened_ns = message.policy_enabled, from_time(message.policy_opened)
+        if opened_ns != self._opened_ns:  # by its time: states get lost, and a short closing with them
+            self._opened_ns = opened_ns
             self._policy.reset()
-            self._opened_ns = now_ns()
-        self._enabled = message.policy_enabled
 
     def _act(self, message: Embedding) -> None:
         stamp_ns = from_time(message.header.stamp)

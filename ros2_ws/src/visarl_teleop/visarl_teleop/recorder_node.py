@@ -13,6 +13,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from visarl_msgs.msg import Episode
 
 from visarl.data.bag_writer import FLUSH_S
+from visarl.data.rates import as_table
 from visarl.data.recorder import NEEDED, Recorder, summary
 from visarl.errors import DataError, VisarlError
 from visarl.ros import qos
@@ -99,6 +100,7 @@ class RecorderNode(Node):
         if self._recorder.state != "idle":
             self._mark("stop")
         path, report = self._recorder.stop()
+        self.get_logger().info(f"{self._recorder.episode}:\n{as_table(report)}")
         return f"{path}: {summary(report)}"
 
     def _discard(self, request: Any, response: Any) -> str:

@@ -18,7 +18,6 @@ from visarl.ros.health import Health
 from visarl.ros.pacing import Pacer
 from visarl.ros.params import declare, parameter
 from visarl.ros.process import run
-from visarl.sim.expert import Expert
 
 SOURCES = ("expert",)
 
@@ -38,9 +37,13 @@ class TeleopNode(Node):
         options = declare(self, Options)
         if options.source not in SOURCES:
             raise ConfigError(f"teleop source {options.source!r}; {suggest(options.source, SOURCES)}")
+        # Here, so that what the simulator lacks on a machine is told in a line: outside `run` it would be a traceback.
+        from visarl.sim.expert import Expert
+
+        self._make_expert = Expert
         self._contract = get_contract(options.arm)
         self._enabled = options.enabled
-        self._expert: Expert | None = None
+        self._expert: Any = None
         self._scene: tuple[str, int] | None = None
         self._pacer = Pacer(CONTROL_RATE_HZ)
         self._state: ArmState | None = None
@@ -65,7 +68,7 @@ class TeleopNode(Node):
             return
         if self._expert is None or self._scene != (message.task, message.seed):
             self._scene = (message.task, message.seed)
-            self._expert = Expert(int(message.seed))
+            self._expert = self._make_expert(int(message.seed))
         action = self._expert.act(message_to_truth(message), message_to_state(self._state))
         action = self._contract.action.validate(action)
         self._sequence += 1
