@@ -39,6 +39,11 @@ PROBE_TIMEOUT_S = 60.0
 SETUP = "make setup"
 
 
+def install(extra: str) -> str:
+    """Advice where Python packages of an extra of pyproject.toml are missing."""
+    return f"{SETUP}, or pip install -e '.[{extra}]' in the repository"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One line of the answer. `optional` is missing, too, but the demo and the tests do without it."""
@@ -165,16 +170,18 @@ def check_fast_dds() -> Finding:
     return Finding("DDS", "ok", detail)
 
 
-def check_camera(source: str) -> Finding:
+def check_camera(source: str, asked: bool) -> Finding:
+    """`asked`: a person wants this very camera; otherwise the demo and the tests do without it."""
+    absent: Status = "missing" if asked else "optional"
     devices = sorted(str(path) for path in Path("/dev").glob("video*"))
     simulated = "the simulated graph needs none; for the real one plug a webcam in"
     if source.startswith("/dev/") and not Path(source).exists():
         found = f", found {', '.join(devices)}" if devices else ""
         advice = f"--camera {devices[0]}" if devices else simulated
-        return Finding("camera", "optional", f"{source} does not exist{found}", advice)
+        return Finding("camera", absent, f"{source} does not exist{found}", advice)
     if source.startswith("/dev/") and not os.access(source, os.R_OK | os.W_OK):
         return Finding(
-            "camera", "missing", f"{source} may not be opened", "sudo usermod -aG video $USER, then log in again"
+            "camera", absent, f"{source} may not be opened", "sudo usermod -aG video $USER, then log in again"
         )
     good, last = probe(
         "from visarl.robot.webcam import open_camera\n"
@@ -184,7 +191,7 @@ def check_camera(source: str) -> Finding:
         "print('%d x %d' % frame.image.shape[1::-1])"
     )
     if not good:
-        return Finding("camera", "missing", f"{source}: {last}", "another program may hold it; `fuser -v` names it")
+        return Finding("camera", absent, f"{source}: {last}", "another program may hold it; `fuser -v` names it")
     return Finding("camera", "ok", f"{source}: {last}")
 
 
@@ -229,14 +236,14 @@ def check_gpu() -> Finding:
 
 def check_engine() -> Finding:
     if importlib.util.find_spec("openvino") is None:
-        return Finding("OpenVINO", "optional", "not installed; models run in torch", "pip install 'visarl[openvino]'")
+        return Finding("OpenVINO", "optional", "not installed; models run in torch", install("openvino"))
     good, last = probe("import openvino; print(openvino.__version__, *openvino.Core().available_devices)")
     return Finding("OpenVINO", "ok", last) if good else Finding("OpenVINO", "missing", last, SETUP)
 
 
 def check_video() -> Finding:
     good, last = probe("import av; av.codec.Codec('libx264', 'w'); print('PyAV', av.__version__, 'with H.264')")
-    return Finding("video", "ok", last) if good else Finding("video", "missing", last, "pip install 'visarl[report]'")
+    return Finding("video", "ok", last) if good else Finding("video", "missing", last, install("report"))
 
 
 def check_kinova() -> Iterator[Finding]:
@@ -296,7 +303,7 @@ def findings(options: Check) -> Iterator[Finding]:
         check_workspace,
         check_launch,
         check_dds,
-        lambda: check_camera(options.camera),
+        lambda: check_camera(options.camera, asked=options.camera != Check.camera),
         check_renderer,
         check_gpu,
         check_engine,
@@ -314,7 +321,7 @@ def findings(options: Check) -> Iterator[Finding]:
 
 
 def main(options: Check) -> int:
-    """Print the findings; status 1 if something is missing that the demo or the tests need."""
+    """Print the findings; status 1 if something is missing that the demo or the tests need, or that was asked for."""
     missing = []
     for finding in findings(options):
         print(finding, flush=True)

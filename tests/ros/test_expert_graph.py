@@ -26,20 +26,30 @@ def client(domain: int) -> Iterator[GraphClient]:
         yield client
 
 
+def sources(client: GraphClient, topic: qos.Topic) -> set[str]:
+    """Who drives, by every message of `topic` from now on: a set-point that expires between two frames is no end."""
+    seen: set[str] = set()
+    client.subscribe(topic, lambda message: seen.add(message.source))
+    return seen
+
+
 def test_the_expert_picks_the_block_through_the_graph(client: GraphClient) -> None:
+    observed: list[int] = []
+    client.subscribe(qos.EXECUTED, lambda m: observed.append(m.observed.sec) if m.source == "teleop" else None)
     client.reset("pick_red_block", 4)
+    states = sources(client, qos.ARM_STATE)
     client.teleop(True)
     try:
-        client.wait_for(lambda: client.truth.success, 60.0, "the block in the hand")
-        assert client.executed.source == "teleop" and client.state.source == "teleop"
-        assert client.executed.observed.sec > 0
+        client.wait_for(lambda: client.truth.success, 150.0, "the block in the hand")
+        client.wait_for(lambda: observed and "teleop" in states, 30.0, "the expert's commands at the arm")
+        assert min(observed) > 0
     finally:
         client.teleop(False)
-    client.wait_for(lambda: client.state.source == "none", 5.0, "the arm to rest after the hands came off")
+    client.wait_for(lambda: client.state.source == "none", 30.0, "the arm to rest after the hands came off")
 
 
 def test_the_camera_streams_what_the_contract_says(client: GraphClient) -> None:
-    client.wait_for(lambda: client.newest(qos.IMAGE) is not None, 10.0, "a frame")
+    client.wait_for(lambda: client.newest(qos.IMAGE) is not None, 30.0, "a frame")
     image = client.newest(qos.IMAGE)
     assert (image.width, image.height, image.encoding) == (640, 480, "rgb8")
 
@@ -53,25 +63,26 @@ def test_a_scene_shows_after_a_reset_and_the_task_can_change(client: GraphClient
 
 def test_a_stop_holds_against_the_demonstrator_until_cleared(client: GraphClient) -> None:
     client.reset("pick_red_block", 5)
+    driving = sources(client, qos.EXECUTED)
     client.teleop(True)
-    client.wait_for(lambda: client.executed.source == "teleop", 10.0, "the expert to drive")
+    client.wait_for(lambda: "teleop" in driving, 30.0, "the expert to drive")
     client.stop()
-    client.wait_for(lambda: client.state.mode == client.state.STOPPED, 2.0, "the stop")
+    client.wait_for(lambda: client.state.mode == client.state.STOPPED, 30.0, "the stop")
     assert client.state.source == "none"
     with pytest.raises(ClientError, match="stopped"):
         client.enable()
     client.teleop(False)
     client.clear()
-    client.wait_for(lambda: client.state.mode == client.state.READY, 2.0, "the clear")
+    client.wait_for(lambda: client.state.mode == client.state.READY, 30.0, "the clear")
 
 
 def test_every_node_reports_its_health(client: GraphClient) -> None:
     heard: dict[str, str] = {}
     client.subscribe(qos.DIAGNOSTICS, lambda m: heard.update({s.name: s.message for s in m.status}))
     wanted = {"arm_node", "camera_node", "teleop_node", "watchdog_node"}
-    client.wait_for(lambda: wanted <= set(heard), 10.0, "diagnostics of all nodes")
+    client.wait_for(lambda: wanted <= set(heard), 30.0, "diagnostics of all nodes")
 
 
 def test_a_second_graph_in_the_domain_is_noticed(client: GraphClient, domain: int) -> None:
     with pytest.raises(StrangerError, match=f"domain {domain}.*--domain"):
-        refuse_strangers(GraphOptions(domain=domain), wait_s=10.0)
+        refuse_strangers(GraphOptions(domain=domain))

@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.conftest import running
 from visarl.ros.client import GraphClient
 from visarl.ros.graph import GraphOptions
 from visarl.ros.stranger import free_domain
@@ -34,31 +37,31 @@ sys.exit(service.run())
 """
 
 
-def start(name: str, log: Path, *arguments: str) -> subprocess.Popen[str]:
+@contextmanager
+def started(name: str, log: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     path = str(ROOT / "launch" / f"{name}.launch.py")
     environment = child_environment()
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
-    with log.open("w") as output:
-        return subprocess.Popen(
-            [sys.executable, "-c", RUN, path, *arguments],
-            cwd=log.parent, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+    words = [sys.executable, "-c", RUN, path, *arguments]
+    with (
+        log.open("w") as output,
+        running(words, cwd=log.parent, env=environment, stdout=output, stderr=subprocess.STDOUT) as process,
+    ):
+        yield process
 
 
 @pytest.mark.parametrize(("name", "nodes"), [("sim", set()), ("teleop", {"teleop_node"})])
 def test_nodes_and_topics_come_up_and_ctrl_c_ends_them_cleanly(name: str, nodes: set[str], tmp_path: Path) -> None:
     options = GraphOptions(domain=free_domain())
-    process = start(name, tmp_path / "log", f"domain:={options.domain}")
-    try:
+    with started(name, tmp_path / "log", f"domain:={options.domain}") as process:
         with GraphClient(options) as client:
-            client.wait_ready(60.0)
+            client.wait_ready()
             wanted = {"sim_node", "arm_node", "camera_node", "watchdog_node"} | nodes
-            client.wait_for(lambda: wanted <= set(client.node.get_node_names()), 30.0, f"the nodes {wanted}")
+            client.wait_for(lambda: wanted <= set(client.node.get_node_names()), 60.0, f"the nodes {wanted}")
             topics = {topic for topic, _ in client.node.get_topic_names_and_types()}
             assert {"/camera/image_raw", "/arm/state", "/arm/executed", "/sim/truth"} <= topics
-    finally:
         process.send_signal(signal.SIGINT)
-        code = process.wait(30)
+        code = process.wait(60)
     said = (tmp_path / "log").read_text()
     assert code == 0, said
     assert said.count("process has finished cleanly") == said.count("process started with pid")
@@ -66,21 +69,17 @@ def test_nodes_and_topics_come_up_and_ctrl_c_ends_them_cleanly(name: str, nodes:
 
 def test_a_second_launch_in_the_domain_is_refused(tmp_path: Path) -> None:
     options = GraphOptions(domain=free_domain())
-    first = start("sim", tmp_path / "log", f"domain:={options.domain}")
-    try:
+    with started("sim", tmp_path / "log", f"domain:={options.domain}"):
         with GraphClient(options) as client:
-            client.wait_ready(60.0)
-        second = start("sim", tmp_path / "second", f"domain:={options.domain}")
-        assert second.wait(60) != 0
+            client.wait_ready()
+        with started("sim", tmp_path / "second", f"domain:={options.domain}") as second:
+            assert second.wait(120) != 0
         assert f"another graph runs in ROS domain {options.domain}" in (tmp_path / "second").read_text()
-    finally:
-        first.send_signal(signal.SIGINT)
-        first.wait(30)
 
 
 def test_a_dying_node_fails_the_launch_with_its_reason(tmp_path: Path) -> None:
-    process = start("sim", tmp_path / "log", f"domain:={free_domain()}", "task:=pick_aple")
-    assert process.wait(60) != 0
+    with started("sim", tmp_path / "log", f"domain:={free_domain()}", "task:=pick_aple") as process:
+        assert process.wait(120) != 0
     said = (tmp_path / "log").read_text()
     assert "did you mean 'pick_apple'" in said and "sim_node ended (exit status 1)" in said
 
@@ -90,7 +89,7 @@ def test_the_real_graph_says_which_part_is_missing(tmp_path: Path) -> None:
     pictures.mkdir()
     cv2.imwrite(str(pictures / "0.png"), np.zeros((480, 640, 3), np.uint8))
     arguments = (f"domain:={free_domain()}", f"camera:={pictures}", "arm:=kortex", "address:=127.0.0.1")
-    process = start("real", tmp_path / "log", *arguments)
-    assert process.wait(60) != 0
+    with started("real", tmp_path / "log", *arguments) as process:
+        assert process.wait(120) != 0
     said = (tmp_path / "log").read_text()
     assert "kortex" in said and "arm_node ended (exit status 1)" in said and "Traceback" not in said

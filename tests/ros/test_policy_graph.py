@@ -38,48 +38,56 @@ def complaints(client: GraphClient, node: str) -> list[str]:
     return said
 
 
+def driving(client: GraphClient) -> list[ArmAction]:
+    """Every command of a policy that the arm executes from now on."""
+    executed: list[ArmAction] = []
+    client.subscribe(qos.EXECUTED, lambda m: executed.append(m) if m.bundle else None)
+    return executed
+
+
 def test_frames_become_motion_only_while_the_gate_is_open(client: GraphClient, bundle: Path) -> None:
+    driven = driving(client)
     client.reset("pick_red_block", 1000)
-    assert client.executed is None or client.executed.source == "none"
+    assert not driven
     client.enable()
     try:
-        client.wait_for(lambda: client.executed and client.executed.source == "policy", 30.0, "the policy to drive")
-        executed: ArmAction = client.executed
-        assert executed.bundle == load_bundle(bundle).id
-        lag = convert.from_time(executed.header.stamp) - convert.from_time(executed.observed)
-        assert 0 < lag < 10**9
+        client.wait_for(lambda: driven, 120.0, "the policy to drive")
     finally:
         client.enable(False)
-    client.wait_for(lambda: client.state.source == "none", 5.0, "the arm to rest")
+    client.wait_for(lambda: client.state.source == "none", 30.0, "the arm to rest")
+    first = driven[0]
+    assert first.source == "policy" and first.bundle == load_bundle(bundle).id
+    # Of a frame that it can have seen; the arm refuses old ones, and how old they are is measured in bench/.
+    assert 0 < convert.from_time(first.observed) < convert.from_time(first.header.stamp)
 
 
 def test_frames_from_before_the_gate_opened_are_not_acted_on(client: GraphClient) -> None:
-    answered: list[int] = []
-    client.subscribe(
-        qos.EXECUTED,
-        lambda m: answered.append(convert.from_time(m.observed)) if m.bundle else None,
-    )
+    driven = driving(client)
     for _ in range(5):
-        answered.clear()
         asked_ns = convert.now_ns()
+
+        def answered(since_ns: int = asked_ns) -> list[int]:
+            """Stamps of the frames that were acted on since: what was executed before may still be on its way here."""
+            return [convert.from_time(m.observed) for m in driven if convert.from_time(m.header.stamp) >= since_ns]
+
         client.enable()
-        client.wait_for(lambda: answered, 30.0, "the policy to drive")
+        client.wait_for(answered, 60.0, "the policy to drive")
         client.enable(False)
-        client.wait_for(lambda: client.state.source == "none", 5.0, "the arm to rest")
-        assert min(answered) >= asked_ns
+        client.wait_for(lambda: client.state.source == "none", 30.0, "the arm to rest")
+        assert min(answered()) >= asked_ns
 
 
 def test_a_new_scene_closes_the_gate(client: GraphClient) -> None:
     client.enable()
     client.reset("pick_red_block", 1001)
-    client.wait_for(lambda: not client.state.policy_enabled, 5.0, "the gate to close")
+    client.wait_for(lambda: not client.state.policy_enabled, 30.0, "the gate to close")
 
 
 @pytest.mark.parametrize("who", ["policy", "teleop"])
 def test_the_verb_opens_and_closes_the_gate(client: GraphClient, domain: int, who: str) -> None:
     def enable(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "visarl.cli", "enable", who, "--domain", str(domain), *arguments]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
 
     if who == "teleop":  # this graph has no demonstrator
         result = enable()
@@ -87,15 +95,15 @@ def test_the_verb_opens_and_closes_the_gate(client: GraphClient, domain: int, wh
         return
     opened = enable()
     assert opened.returncode == 0 and opened.stdout == "policy enabled: done\n", opened
-    client.wait_for(lambda: client.state.policy_enabled, 5.0, "the open gate")
+    client.wait_for(lambda: client.state.policy_enabled, 30.0, "the open gate")
     assert enable("--off").stdout == "policy disabled: done\n"
-    client.wait_for(lambda: not client.state.policy_enabled, 5.0, "the closed gate")
+    client.wait_for(lambda: not client.state.policy_enabled, 30.0, "the closed gate")
 
 
 def test_derived_topics_carry_the_cameras_stamp(client: GraphClient) -> None:
     frames: set[int] = set()
     client.subscribe(qos.TRUTH, lambda m: frames.add(convert.from_time(m.header.stamp)))
-    client.wait_for(lambda: len(frames) > 5, 10.0, "frames")
+    client.wait_for(lambda: len(frames) > 5, 60.0, "frames")
 
     def matched() -> bool:
         return all(
@@ -103,7 +111,7 @@ def test_derived_topics_carry_the_cameras_stamp(client: GraphClient) -> None:
             for topic in (qos.EMBEDDING, qos.SALIENCY)
         )
 
-    client.wait_for(matched, 20.0, "an embedding and maps of a known frame")
+    client.wait_for(matched, 60.0, "an embedding and maps of a known frame")
     maps = convert.image_to_array(client.newest(qos.SALIENCY))
     assert maps.shape[2] == 2 and maps.min() >= 0 and maps.max() <= 1
 
@@ -126,7 +134,7 @@ def test_an_embedding_that_cannot_be_right_is_refused(client: GraphClient, bundl
             publisher.publish(message)
             return any(expected in text for text in said)
 
-        wait_until(refused, 20.0, f"the policy to refuse it for {expected}")
+        wait_until(refused, 60.0, f"the policy to refuse it for {expected}")
     finally:
         client.enable(False)
         client.node.destroy_publisher(publisher)
@@ -146,10 +154,10 @@ def test_a_frame_of_another_kind_is_refused_and_the_node_lives(client: GraphClie
         publisher.publish(message)
         return any(("480x480" if wrong == "size" else "bayer_rggb8") in text for text in said)
 
-    wait_until(refused, 20.0, "the frame to be refused")
+    wait_until(refused, 60.0, "the frame to be refused")
     client.node.destroy_publisher(publisher)
     client._newest.pop(qos.EMBEDDING.name)
-    client.wait_for(lambda: client.newest(qos.EMBEDDING) is not None, 20.0, "embeddings to go on")
+    client.wait_for(lambda: client.newest(qos.EMBEDDING) is not None, 60.0, "embeddings to go on")
 
 
 def test_a_command_of_another_bundle_does_not_reach_the_arm(client: GraphClient) -> None:
@@ -167,6 +175,6 @@ def test_a_command_of_another_bundle_does_not_reach_the_arm(client: GraphClient)
         publisher.publish(message)
         return any("'another'" in text for text in said)
 
-    wait_until(refused, 20.0, "the arm to refuse it")
+    wait_until(refused, 60.0, "the arm to refuse it")
     assert client.state.source == "none"
     client.node.destroy_publisher(publisher)

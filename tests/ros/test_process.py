@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.conftest import running
 from visarl.errors import ArmError
+from visarl.ros.graph import GraphOptions, environment
 from visarl.ros.process import close
+from visarl.ros.stranger import free_domain
 
 pytestmark = pytest.mark.ros
 
@@ -68,6 +74,46 @@ run("ending", make)
 @pytest.mark.parametrize(("what", "status", "said"), [("ended", 0, ""), ("broken", 1, "no memory")])
 def test_a_context_that_a_signal_ends_beneath_a_call_is_a_clean_end(what: str, status: int, said: str) -> None:
     script = ENDS_BENEATH_A_CALL.format(what=what)
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    alone = os.environ | environment(GraphOptions(domain=free_domain()))
+    ended = subprocess.run([sys.executable, "-c", script], env=alone, capture_output=True, text=True, timeout=180)
     assert (ended.returncode, ended.stdout.strip()) == (status, "closed"), ended.stderr
     assert said in ended.stderr and (said or not ended.stderr)
+
+
+STAYS = """
+import sys
+import rclpy
+from std_msgs.msg import Header
+rclpy.init()
+node = rclpy.create_node("staying")
+publisher = node.create_publisher(Header, "staying", 1)
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
+def memberships() -> set[tuple[str, str]]:
+    """(network device, multicast group) that somebody on this machine listens to."""
+    found, device = set(), ""
+    for line in Path("/proc/net/igmp").read_text().splitlines()[1:]:
+        words = line.split()
+        if line.startswith("\t"):
+            found.add((device, words[0]))
+        else:
+            device = words[1]
+    return found
+
+
+@pytest.mark.skipif(
+    "fastrtps" not in os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"), reason="the profile is Fast DDS's"
+)
+def test_a_graph_uses_the_loopback_alone() -> None:
+    alone = os.environ | environment(GraphOptions(domain=free_domain()))
+    before = memberships()
+    with running([sys.executable, "-c", STAYS], env=alone, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == "up\n"
+        sockets = psutil.Process(process.pid).net_connections("inet")
+        joined = memberships() - before
+    hosts = {item.laddr.ip for item in sockets}
+    assert "127.0.0.1" in hosts and hosts <= {"127.0.0.1", "239.255.0.1"}, sockets  # the latter: DDS's discovery
+    assert {device for device, _ in joined} <= {"lo"}, joined

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,11 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.conftest import running
 from tests.ros.conftest import wait_until
+from visarl.ros import qos
 from visarl.ros.client import GraphClient
+from visarl.ros.convert import from_time
 from visarl.ros.graph import GraphOptions, NodeSpec, environment, graph
 from visarl.ros.stranger import free_domain
 from visarl.ros.supervisor import GraphError, Supervisor
@@ -43,26 +47,23 @@ def up(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], GraphOptions, Pa
     options = GraphOptions(domain=free_domain())
     log = tmp_path / "up.log"
     with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "visarl.cli", "up", "sim", "--domain", str(options.domain)],
-            cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
-        yield process, options, log
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
+        words = [sys.executable, "-m", "visarl.cli", "up", "sim", "--domain", str(options.domain)]
+        with running(words, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT) as process:
+            yield process, options, log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_every_child_ends_with_it(up, number: signal.Signals) -> None:
     process, options, log = up
     with GraphClient(options) as client:
-        client.wait_ready(60.0)
+        client.wait_ready()
+        # One that is still importing would tell where Ctrl-C met it.
+        client.wait_for(lambda: "watchdog_node" in client.node.get_node_names(), 60.0, "the last node")
     pids = children(process.pid)
     assert len(pids) == len(graph("sim", options))
     process.send_signal(number)
-    code = process.wait(30)
-    wait_until(lambda: not any(map(alive, pids)), 30.0, "the children to end")
+    code = process.wait(60)
+    wait_until(lambda: not any(map(alive, pids)), 60.0, "the children to end")
     said = log.read_text()
     assert "Traceback" not in said and "Fatal" not in said and "Warning" not in said
     if number == signal.SIGKILL:
@@ -74,11 +75,13 @@ def test_every_child_ends_with_it(up, number: signal.Signals) -> None:
 def test_one_dying_node_ends_all_and_is_named(up) -> None:
     process, options, log = up
     with GraphClient(options) as client:
-        client.wait_ready(60.0)
+        client.wait_ready()
+        # One that is still importing would tell where Ctrl-C met it.
+        client.wait_for(lambda: "watchdog_node" in client.node.get_node_names(), 60.0, "the last node")
     pids = children(process.pid)
     victim = next(pid for pid in pids if "watchdog_node" in Path(f"/proc/{pid}/cmdline").read_text())
     os.kill(victim, signal.SIGKILL)
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
     assert "error: watchdog_node ended (signal SIGKILL)" in log.read_text()
     assert not any(map(alive, pids))
 
@@ -156,8 +159,95 @@ def test_a_bad_parameter_elsewhere_in_the_bench_is_named(tmp_path: Path) -> None
 def test_a_hung_arm_ends_the_graph() -> None:
     options = GraphOptions(domain=free_domain())
     with Supervisor(graph("sim", options), None) as supervisor, GraphClient(options, supervisor.check) as client:
+        heard: list[str] = []
+        client.subscribe(
+            qos.DIAGNOSTICS,
+            lambda m: heard.extend(v.key for s in m.status if s.name == "watchdog_node" for v in s.values),
+        )
         client.wait_ready()
+        # What it has never heard cannot fall silent.
+        client.wait_for(lambda: any("arm states" in key for key in heard), 60.0, "the watchdog to hear the arm")
         os.kill(supervisor.pids["sim_node"], signal.SIGSTOP)
-        with pytest.raises(GraphError, match="watchdog_node ended.*hung"):
-            client.wait_for(lambda: False, 30.0, "the watchdog")
-        os.kill(supervisor.pids["sim_node"], signal.SIGCONT)
+        try:
+            with pytest.raises(GraphError, match="watchdog_node ended.*hung"):
+                client.wait_for(lambda: False, 60.0, "the watchdog")
+        finally:
+            os.kill(supervisor.pids["sim_node"], signal.SIGCONT)
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What runs in place of a node."""
+    path = tmp_path / "node.py"
+    monkeypatch.setattr("visarl.ros.supervisor.executable", lambda package, name: path)
+    return path
+
+
+NODE = [NodeSpec("visarl_arm", "arm_node")]
+
+
+def test_a_full_disk_under_the_log_does_not_hold_up_a_node(script: Path) -> None:
+    script.write_text("for _ in range(2000):\n    print('x' * 99)\nprint('the end')\n")
+
+    def say(line: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Supervisor(NODE, say) as supervisor, pytest.raises(GraphError, match="exit status 0.: the end"):
+        wait_until(supervisor.check, 60.0, "the end of a node that prints more than a pipe holds")
+
+
+ENDS_WITH_WORDS = """
+import signal, sys, time
+def end(number, frame):
+    print("ending", flush=True)
+    time.sleep(0.5)
+    for line in range(2000):
+        print("last words", line)
+    sys.exit()
+signal.signal(signal.SIGINT, end)
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+def test_the_last_words_are_said_and_a_second_signal_disturbs_no_end(
+    script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.write_text(ENDS_WITH_WORDS)
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if line.endswith("ending"):  # a person who has lost patience, and a service manager too
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def impatient(number: int, frame: object) -> None:
+        raise AssertionError(f"disturbed by {signal.Signals(number).name}")
+
+    before = {number: signal.signal(number, impatient) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with Supervisor(NODE, say) as supervisor:
+            wait_until(lambda: said, 60.0, "the node")
+        assert said[-1] == "[arm_node] last words 1999"
+        assert all(signal.getsignal(number) is impatient for number in before)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    monkeypatch.setattr(os, "killpg", lambda group, number: pytest.fail(f"{number} to a group that is long gone"))
+    supervisor.stop()
+
+
+@pytest.mark.timeout(600)
+def test_a_second_graph_in_the_domain_is_refused_and_the_first_lives_on(up) -> None:
+    process, options, log = up
+    with GraphClient(options) as client:
+        client.wait_ready()
+        second = subprocess.run(process.args, cwd=ROOT, capture_output=True, text=True, timeout=180)
+        assert second.returncode == 1
+        assert f"another graph runs in ROS domain {options.domain}" in second.stderr and "arm_node" in second.stderr
+        asked_ns = time.time_ns()
+        client.wait_for(
+            lambda: from_time(client.state.header.stamp) > asked_ns, 30.0, "the first graph's arm, as before"
+        )
+    assert process.poll() is None and "error" not in log.read_text()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import running
 from tests.tiny import tiny_bundle
 from training import evaluate, score
 from training.closed_loop import Start, run_start, run_starts
@@ -108,14 +109,12 @@ def _die() -> Still:
 def test_ctrl_c_ends_all_processes_without_their_tracebacks(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "bundle")
     words = ["evaluate", "--bundle", str(bundle.folder), "--seeds", "500:540", "--engine", "torch", "--limit-s", "0.5"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "visarl.cli", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    limit = time.monotonic() + 90
-    while len(children(process.pid)) < 3 and time.monotonic() < limit:  # two workers, and Python's resource tracker
-        threading.Event().wait(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    told = process.communicate(timeout=60)[1]  # returns when the last of them has closed its end of the pipe
+    with running([sys.executable, "-m", "visarl.cli", *words], stderr=subprocess.PIPE) as process:
+        limit = time.monotonic() + 150
+        while len(children(process.pid)) < 3 and time.monotonic() < limit:  # two workers, and Python's resource tracker
+            threading.Event().wait(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        told = process.communicate(timeout=120)[1]  # returns when the last of them has closed its end of the pipe
     assert process.returncode == 130 and "Traceback" not in told and "stopped" in told, told
 
 
@@ -131,10 +130,10 @@ def test_saliency_scores(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     bundle = tiny_bundle(tmp_path / "bundle")
     score.main(ScoreSaliency(bundle=bundle.folder, bags=run / "bags", engine="torch", out=tmp_path / "scores.json"))
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert {"frames", "f_adaptive", "f_max", "mae", "mae_zero", "mae_mean_map", "nss", "cc"} <= set(line)
+    assert list(line) == ["frames", "f_adaptive", "f_max", "mae", "mae_zero", "mae_mean_map", "nss", "cc"]
     assert line["frames"] == 8  # two bags of two seconds, every half second
     assert line["mae_zero"] > 0
-    assert json.loads((tmp_path / "scores.json").read_text()) == line
+    assert line.items() <= json.loads((tmp_path / "scores.json").read_text()).items()
 
 
 def test_frames_that_were_trained_on_are_not_scored(run: Path, tmp_path: Path) -> None:
@@ -154,6 +153,6 @@ def test_frames_that_were_trained_on_are_not_scored(run: Path, tmp_path: Path) -
 def test_over_the_graph_in_a_process_that_knows_no_ros_yet(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "bundle")
     words = ["evaluate", "--bundle", str(bundle.folder), "--seeds", "500", "--limit-s", "1", "--graph"]
-    found = subprocess.run([sys.executable, "-m", "visarl.cli", *words], capture_output=True, text=True, timeout=150)
+    found = subprocess.run([sys.executable, "-m", "visarl.cli", *words], capture_output=True, text=True, timeout=350)
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout.splitlines()[-1])["n"] == 1

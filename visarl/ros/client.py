@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
@@ -22,6 +21,16 @@ from visarl_msgs.msg import ArmAction, ArmState, SceneTruth  # noqa: E402
 from visarl_msgs.srv import LabelEpisode, ResetScene, StartEpisode  # noqa: E402
 
 from visarl.ros import qos  # noqa: E402
+
+READY_S = 240.0
+"""A graph is up within this time, also where torch and ROS come from a disk that was never read."""
+
+ANSWER_S = 30.0
+"""A service of a graph that is there answers within this time, on a busy machine too."""
+
+AGAIN_S = {"arm/stop": 3.0, "arm/clear": 3.0, "policy/enable": 3.0, "teleop/enable": 3.0, "sim/reset": 10.0}
+"""Services that may be asked twice, and after how long [s] without an answer they are: DDS drops the answer of a server
+that has not found the asker's ear yet. A reset may have a whole scene to build first."""
 
 
 class ClientError(VisarlError):
@@ -44,7 +53,11 @@ class GraphClient:
         self.node = rclpy.create_node("visarl_client", context=self._context)
         self._changed = threading.Condition()
         self._newest: dict[str, Any] = {}
-        self._clients: dict[str, Any] = {}
+        self._error: Exception | None = None
+        # Now and not at the first call: an answer is lost where its way back has not been found yet.
+        self._clients: dict[str, Any] = {
+            name: self.node.create_client(kind, name) for name, kind in qos.SERVICES.items()
+        }
         self._extra: dict[str, list[Callable[[Any], None]]] = {}
         for topic in (qos.ARM_STATE, qos.TRUTH):
             self.subscribe(topic)
@@ -54,8 +67,18 @@ class GraphClient:
         self._thread.start()
 
     def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):  # `close` ends it so
+        try:
             self._executor.spin()
+        except ExternalShutdownException:
+            pass  # `close` ends it so
+        except Exception as error:  # of a callback; handed to whoever waits: a thread has no caller
+            self._error = error
+
+    def _check(self) -> None:
+        """Raise what ended the graph, or this client's thread."""
+        self._alive()
+        if self._error is not None:
+            raise self._error
 
     # ---- messages ----------------------------------------------------------------------------------------------
 
@@ -96,20 +119,24 @@ class GraphClient:
         """Until `condition()` is true; looks again at every message.
 
         Raises:
-            ClientError: not within `timeout_s`; says `what` was waited for.
+            ClientError: not within `timeout_s`; says `what` was waited for. Also what ended the graph, or what a
+                callback raised.
         """
         limit_s = time.monotonic() + timeout_s
         while not condition():
-            self._alive()
+            self._check()
             left_s = limit_s - time.monotonic()
             if left_s <= 0:
-                raise ClientError(f"waited {timeout_s:g} s for {what} in vain")
+                raise ClientError(
+                    f"waited {timeout_s:g} s for {what} in vain; the nodes' own words (on their terminal, or in the "
+                    "run's graph.log) tell why, `visarl check` whether the machine is the reason"
+                )
             with self._changed:
                 self._changed.wait(min(left_s, 0.1))
 
-    def wait_ready(self, timeout_s: float = 120.0, perception: bool = False, recorder: bool = False) -> None:
+    def wait_ready(self, timeout_s: float = READY_S, perception: bool = False, recorder: bool = False) -> None:
         """Until the arm reports, and, where asked for, embeddings arrive and the recorder listens."""
-        self.wait_for(lambda: self.state is not None, timeout_s, "arm/state; is the graph running in this domain?")
+        self.wait_for(lambda: self.state is not None, timeout_s, "arm/state (is the graph up in this domain?)")
         self._wait_service("policy/enable", timeout_s)
         if recorder:
             self._wait_service("recorder/start", timeout_s)
@@ -121,37 +148,48 @@ class GraphClient:
 
     # ---- services ----------------------------------------------------------------------------------------------
 
-    def call(self, name: str, request: Any, timeout_s: float = 10.0) -> Any:
-        """Call a service of the graph.
+    def call(self, name: str, request: Any, timeout_s: float = ANSWER_S) -> Any:
+        """Call a service of the graph. Those in AGAIN_S are asked again while no answer comes.
 
         Raises:
-            ClientError: nobody serves it, no answer in time, or the answer is no; with the graph's reason.
+            ClientError: nobody serves it, no answer in time, or the answer is no; with the graph's reason. Also what
+                ended the graph, or what a callback raised.
         """
         client = self._wait_service(name, timeout_s)
-        answered = threading.Event()
-        future = client.call_async(request)
-        future.add_done_callback(lambda _: answered.set())
-        limit_s = time.monotonic() + timeout_s
-        while not answered.wait(0.1):
-            self._alive()
-            if time.monotonic() > limit_s:
-                raise ClientError(f"{name}: no answer within {timeout_s:g} s")
-        response = future.result()
+        answered = threading.Semaphore(0)
+        asked: list[Any] = []
+
+        def ask() -> float:
+            asked.append(client.call_async(request))
+            asked[-1].add_done_callback(lambda _: answered.release())
+            return time.monotonic()
+
+        began_s = asked_s = ask()
+        # The last one's: what was asked twice must not happen a second time after this has returned.
+        while not asked[-1].done():
+            self._check()
+            now_s = time.monotonic()
+            if now_s - began_s > timeout_s:
+                raise ClientError(
+                    f"{name}: no answer within {timeout_s:g} s; its node is busy or hung: its own words tell why"
+                )
+            if now_s - asked_s > AGAIN_S.get(name, timeout_s) and not any(future.done() for future in asked):
+                asked_s = ask()
+            answered.acquire(timeout=0.1)
+        response = asked[-1].result()
         if not response.success:
             raise ClientError(f"{name}: {response.message}")
         return response
 
     def _wait_service(self, name: str, timeout_s: float) -> Any:
-        if name not in self._clients:
-            self._clients[name] = self.node.create_client(qos.SERVICES[name], name)
         client = self._clients[name]
         self.wait_for(client.service_is_ready, timeout_s, f"the service {name}")
         return client
 
-    def reset(self, task: str, seed: int, timeout_s: float = 30.0) -> None:
+    def reset(self, task: str, seed: int, timeout_s: float = 60.0) -> None:
         """Set the simulated scene, and wait until the camera shows it."""
-        before_ns = time.time_ns()
         self.call("sim/reset", ResetScene.Request(task=task, seed=seed), timeout_s)
+        before_ns = time.time_ns()  # only now: until the answer the camera showed the scene before
 
         def shown() -> bool:
             truth = self.truth
@@ -164,7 +202,9 @@ class GraphClient:
         """Open or close the policy's gate, and wait until the arm says so. Returns the arm's answer."""
         answer = self.call("policy/enable", SetBool.Request(data=enabled))
         self.wait_for(
-            lambda: self.state is not None and self.state.policy_enabled == enabled, 5.0, f"policy_enabled={enabled}"
+            lambda: self.state is not None and self.state.policy_enabled == enabled,
+            ANSWER_S,
+            f"policy_enabled={enabled}",
         )
         return str(answer.message)
 

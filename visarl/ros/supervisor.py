@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 from visarl.errors import VisarlError
@@ -22,6 +22,9 @@ from visarl.ros.workspace import child_environment, executable
 
 GRACE_S = (5.0, 3.0, 2.0)
 """How long the children have after SIGINT, after SIGTERM and after SIGKILL."""
+
+_READ_S = 5.0
+"""How long the last words of a child that has ended may take to be read."""
 
 _REASON_LINES = 20
 """Last lines of a child's output that are kept to tell why it ended."""
@@ -56,19 +59,30 @@ class _Child:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line.rstrip())
-            say(f"[{self.spec.name:<{width}}] {line.rstrip()}")
+            # A log on a full disk (OSError), or one that is closed by now (ValueError): a child whose output nobody
+            # reads would stand still at its next line.
+            with contextlib.suppress(OSError, ValueError):
+                say(f"[{self.spec.name:<{width}}] {line.rstrip()}")
 
     def signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):  # ended meanwhile
             os.killpg(self.process.pid, number)
 
     def reason(self) -> str:
-        self._reader.join(timeout=1.0)
+        self._reader.join(_READ_S)
         code = self.process.returncode
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         said = [line for line in self.lines if line.strip()]
         errors = [line for line in said if "error: " in line] or said[-1:]
         return f"{self.spec.name} ended ({how}){': ' + errors[-1] if errors else ''}"
+
+    def close(self) -> None:
+        """Hear it out, and free its pipes. Only once it has ended."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self._reader.join(_READ_S)
+        self.process.stdin.close()
+        if not self._reader.is_alive():  # whom a process that left the group keeps waiting: closing would wait, too
+            self.process.stdout.close()
 
 
 class Supervisor:
@@ -83,6 +97,7 @@ class Supervisor:
         self._nodes = nodes
         self._say = say or (lambda line: None)
         self._children: list[_Child] = []
+        self._stopped = False
 
     def start(self) -> None:
         """Start every process; returns at once."""
@@ -107,19 +122,29 @@ class Supervisor:
         return {child.spec.name: child.process.pid for child in self._children}
 
     def stop(self) -> None:
-        """End every child: SIGINT, SIGTERM, SIGKILL, each to its whole process group. Safe to call twice."""
-        for number, grace_s in zip((signal.SIGINT, signal.SIGTERM, signal.SIGKILL), GRACE_S, strict=True):
-            alive = [child for child in self._children if child.process.poll() is None]
-            if not alive:
-                break
-            for child in alive:
-                child.signal(number)
-            limit_s = time.monotonic() + grace_s
-            for child in alive:
-                with contextlib.suppress(subprocess.TimeoutExpired):  # the next, harder signal follows
-                    child.process.wait(max(limit_s - time.monotonic(), 0.0))
-        for child in self._children:
-            child.signal(signal.SIGKILL)  # what a child left behind in its group
+        """End every child: SIGINT, SIGTERM, SIGKILL, each to its whole process group. Safe to call twice.
+
+        Their last words have been said when it returns. A second Ctrl-C or SIGTERM must not leave children behind: both
+        are ignored meanwhile.
+        """
+        if self._stopped:
+            return  # their numbers may be other processes' by now
+        with _undisturbed():
+            for number, grace_s in zip((signal.SIGINT, signal.SIGTERM, signal.SIGKILL), GRACE_S, strict=True):
+                alive = [child for child in self._children if child.process.poll() is None]
+                if not alive:
+                    break
+                for child in alive:
+                    child.signal(number)
+                limit_s = time.monotonic() + grace_s
+                for child in alive:
+                    with contextlib.suppress(subprocess.TimeoutExpired):  # the next, harder signal follows
+                        child.process.wait(max(limit_s - time.monotonic(), 0.0))
+            for child in self._children:
+                child.signal(signal.SIGKILL)  # what a child left behind in its group
+            for child in self._children:
+                child.close()
+            self._stopped = True
 
     def __enter__(self) -> Supervisor:
         try:
@@ -132,13 +157,16 @@ class Supervisor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # A second Ctrl-C while stopping must not leave children behind.
-        before = signal.getsignal(signal.SIGINT)
-        main_thread = threading.current_thread() is threading.main_thread()
-        if main_thread:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            self.stop()
-        finally:
-            if main_thread:
-                signal.signal(signal.SIGINT, before)
+        self.stop()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM are ignored; outside the main thread, which alone may choose that, nothing changes."""
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)

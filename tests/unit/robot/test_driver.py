@@ -64,7 +64,7 @@ def up(sequence: int) -> Command:
     return Command(POLICY, sequence, now, "base_link", np.array([0, 0, 0.05, 0, 0, 0.0]), 0.0, now)
 
 
-def wait(condition, seconds: float = 10.0) -> None:
+def wait(condition, seconds: float = 60.0) -> None:
     limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit, "waited in vain"
@@ -97,8 +97,7 @@ def test_silence_brings_the_arm_to_rest(bench) -> None:
     driver, _, sent = bench
     driver.enable_policy(True)
     keep_moving(driver, lambda: np.abs(driver.measured.velocity).max() > 0.05)
-    wait(lambda: not sent[-1].twist.any() and np.abs(driver.measured.velocity).max() < 0.02)
-    assert driver.source == "none"
+    wait(lambda: not sent[-1].twist.any() and np.abs(driver.measured.velocity).max() < 0.02 and driver.source == "none")
 
 
 def test_stop_latches_and_clear_does_not_move(bench) -> None:
@@ -169,7 +168,7 @@ def test_homing_refuses_commands_and_ends(bench) -> None:
     assert driver.home() == ()
     assert "homing" in driver.offer(up(1))[0]
     assert driver.enable_policy(True)
-    wait(lambda: driver.mode[0] == READY, 40.0)
+    wait(lambda: driver.mode[0] == READY, 120.0)
 
 
 @pytest.mark.parametrize("backend", ["kortex", "jaco2"])

@@ -96,11 +96,14 @@ class TestBag(CameraTests):
 class EndlessCapture:
     """OpenCV's capture of a file, played round and round at 100 Hz as a device would: no test machine has a webcam."""
 
+    reads = 0
+
     def __init__(self, path):
         self.capture = cv2.VideoCapture(str(path))
         self.release = self.capture.release
 
     def read(self):
+        self.reads += 1
         threading.Event().wait(0.01)
         there, image = self.capture.read()
         if not there:
@@ -118,11 +121,16 @@ class TestDevice(CameraTests):
         return DeviceCamera("/dev/video7", 640, 480, 30.0, EndlessCapture(self.path)), lambda: None
 
     def test_a_slow_reader_gets_the_newest_frame(self):
-        camera, _ = self.make()
-        camera.read(5.0)
-        threading.Event().wait(0.3)
-        frame = camera.read(5.0)
-        assert time.time_ns() - frame.stamp_ns < 0.2e9
+        capture = EndlessCapture(self.path)
+        camera = DeviceCamera("/dev/video7", 640, 480, 30.0, capture)
+        first, begun = camera.read(20.0), capture.reads
+        limit = time.monotonic() + 60
+        while capture.reads < begun + 22:
+            assert time.monotonic() < limit, "the device's thread stands still"
+            threading.Event().wait(0.01)
+        frame = camera.read(20.0)
+        # 20 frames have come since, 10 ms apart at least: one of a queue would be the first one's neighbour.
+        assert frame.stamp_ns - first.stamp_ns > 0.15e9
         camera.close()
 
 
@@ -130,7 +138,8 @@ def test_a_folder_plays_in_order_at_its_pace_and_ends(tmp_path, open_):
     camera = open_(str(write_folder(tmp_path / "frames", count=5)), rate_hz=50)
     begin = time.monotonic()
     frames = [camera.read(2.0) for _ in range(5)]
-    assert time.monotonic() - begin >= 4 / 50 - 0.005
+    # One period less than between five frames: a reader that is late makes up for one.
+    assert time.monotonic() - begin >= 3 / 50 - 0.005
     for index, frame in enumerate(frames):
         assert (frame.image == picture(index)).all()
     assert camera.read(2.0) is None and camera.read(2.0) is None
@@ -154,12 +163,12 @@ def test_a_frame_of_another_size_is_an_error_that_says_both(tmp_path, open_):
 
 
 def test_a_read_is_bounded(tmp_path, open_):
-    camera = open_(str(write_folder(tmp_path / "frames")), rate_hz=0.2)
+    camera = open_(str(write_folder(tmp_path / "frames")), rate_hz=0.01)
     camera.read(2.0)
     begin = time.monotonic()
     with pytest.raises(CameraError, match="no frame within 0.05 s"):
         camera.read(0.05)
-    assert time.monotonic() - begin < 2.0
+    assert time.monotonic() - begin < 30.0
 
 
 def test_closing_frees_a_waiting_reader(tmp_path, open_):
