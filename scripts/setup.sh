@@ -18,13 +18,21 @@ step() {
     shift
     printf '\n== %s: %s\n' "$(date -Is)" "$name" >>"$log"
     if [ -t 2 ]; then
-        (while sleep 1; do printf '\r  … %s, %d s' "$name" $((SECONDS - start)) >&2; done) &
+        # Neither it nor the step holds the lock: both may outlive a script that is killed.
+        while sleep 1 && kill -0 $$ 2>/dev/null; do
+            printf '\r  … %s, %d s' "$name" $((SECONDS - start)) >&2
+        done 9>&- &
         tick=$!
     else
         say "  … $name"
     fi
+    # In the background, because only then is a signal heard at once; in a group of its own, so that `stop` reaches
+    # whatever it has started.
     local status=0
-    "$@" >>"$log" 2>&1 || status=$?
+    set -m
+    "$@" >>"$log" 2>&1 </dev/null 9>&- &
+    set +m
+    wait $! || status=$?
     if [ -n "$tick" ]; then
         kill "$tick" 2>/dev/null || true
         wait "$tick" 2>/dev/null || true
@@ -35,6 +43,19 @@ step() {
         fail "$name failed after $((SECONDS - start)) s; the whole output is in ${log#"$root"/}"
     fi
     say "  ✓ $name, $((SECONDS - start)) s"
+}
+
+# stop SIGNAL STATUS: passes the signal on and waits: after a Ctrl-C, pip removes what it has half unpacked.
+stop() {
+    trap - HUP INT TERM # a second signal does not wait
+    local started
+    for started in $(jobs -p); do
+        kill -s "$1" -- "-$started" 2>/dev/null || kill "$started" 2>/dev/null || true
+    done
+    wait 2>/dev/null
+    [ ! -t 2 ] || printf '\r\033[K' >&2
+    say "setup: stopped; run the same make again"
+    exit "$2"
 }
 
 hash_of() { sha256sum | cut -d' ' -f1; }
@@ -119,7 +140,7 @@ sys.exit(not (pathlib.Path(sysconfig.get_paths()["include"]) / "Python.h").exist
         sudo="sudo -n"
     fi
     # The lists may be stale or the machine offline with everything in the cache: the install decides.
-    $sudo apt-get update -qq >>"$log" 2>&1 || true
+    $sudo apt-get update -qq >>"$log" 2>&1 9>&- || true
     # shellcheck disable=SC2086
     step "system packages (${missing[*]})" $sudo env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=120 "${missing[@]}"
@@ -174,6 +195,9 @@ workspace() {
 mkdir -p "$root/runs"
 exec 9>"$root/runs/.setup.lock"
 flock -n 9 || { say "waiting for another setup of this folder to end"; flock 9; }
+trap 'stop HUP 129' HUP
+trap 'stop INT 130' INT
+trap 'stop TERM 143' TERM
 
 choose_python
 system_packages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -147,9 +148,16 @@ def explain(error: Exception) -> str | None:
             return None
         if package in ("rclpy", "visarl_msgs", "rosidl_runtime_py") or package.endswith("_msgs"):
             return f"ROS 2's package {package} is not here; run `make setup`; `visarl check` tells the rest"
-        return f"the Python package {package} is not installed; run `make setup`, or pip install 'visarl[all]'"
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+        return (
+            f"the Python package {package} is not installed; run `make setup`, or pip install -e '.[all]' in the "
+            "repository"
+        )
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename is not None:
+            return f"{error.filename}: {error.strerror}"
+        # From writing or reading a file that was open already: the system does not say which.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return f"{error.strerror}; {'make room' if full else f'set {DEBUG_VARIABLE}=1 to see where'} and run this again"
     return None
 
 

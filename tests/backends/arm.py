@@ -11,8 +11,8 @@ import pytest
 from visarl.errors import ArmError
 from visarl.robot.interfaces import EXPIRY_S, Arm
 
-Wait = Callable[[float], None]
-"""Lets that many seconds of the arm's own time pass."""
+Wait = Callable[[float], float]
+"""Lets so many seconds of the arm's own time pass, or a little more, and tells that time [s]."""
 
 RENEW_S = 0.05
 """How often the tests renew a set-point."""
@@ -20,6 +20,10 @@ RENEW_S = 0.05
 
 class ArmTests:
     """Inherit and implement `make`; the arm may need 20 cm of free way along +y and +z, and around its tool."""
+
+    real_time = False
+    """Whether a set-point ages by the wall clock. On a busy machine the next one may then come too late, and the arm
+    rightly stops: how far it got says nothing, and the test is skipped."""
 
     def make(self) -> tuple[Arm, Wait, Callable[[], None]]:
         """An arm that is not connected yet, how to let its time pass, and what frees it."""
@@ -37,13 +41,23 @@ class ArmTests:
         unconnected[0].connect()
         return unconnected
 
-    def drive(self, bench: tuple[Arm, Wait], twist: list[float], seconds: float, gripper: float = 0.0) -> None:
-        """Hold a set-point, then let the arm come to rest."""
+    def drive(self, bench: tuple[Arm, Wait], twist: list[float], seconds: float, gripper: float = 0.0) -> float:
+        """Hold a set-point, then let the arm come to rest; for how long it was held [s]."""
         arm, wait = bench
-        for _ in range(round(seconds / RENEW_S)):
+        begin_s = now_s = wait(0.0)
+        sent_s = [time.monotonic()]
+        while now_s - begin_s < seconds - RENEW_S / 2:
             arm.send(np.array(twist, dtype=float), gripper)
-            wait(RENEW_S)
+            now_s = wait(RENEW_S)
+            sent_s.append(time.monotonic())
         self.rest(bench)
+        self.in_time(np.diff(sent_s).max())
+        return now_s - begin_s
+
+    def in_time(self, seconds: float) -> None:
+        """Skip the test if a set-point that was to live had to wait for `seconds` of the wall clock."""
+        if self.real_time and seconds > EXPIRY_S:
+            pytest.skip(f"too busy a machine: a set-point that expires after {EXPIRY_S} s waited for {seconds:.2f} s")
 
     def rest(self, bench: tuple[Arm, Wait]) -> None:
         arm, wait = bench
@@ -103,19 +117,18 @@ class ArmTests:
         before = arm.state().tool_position
         twist = np.zeros(6)
         twist[axis] = 0.08
-        self.drive(bench, list(twist), 2.5)
+        held_s = self.drive(bench, list(twist), 2.5)
         moved = arm.state().tool_position - before
-        wanted = np.zeros(3)
-        wanted[axis] = 0.2
+        wanted = held_s * twist[:3]
         assert np.linalg.norm(moved - wanted) < 0.01, moved
 
     def test_turns_as_far_as_asked_about_the_base_axis_without_moving_the_tool(self, bench: tuple[Arm, Wait]) -> None:
         arm, _ = bench
         before = arm.state()
-        self.drive(bench, [0, 0, 0, 0, 0, 0.3], 1.5)
+        held_s = self.drive(bench, [0, 0, 0, 0, 0, 0.3], 1.5)
         after = arm.state()
         angle = 2 * np.arccos(min(1.0, abs(float(before.tool_quaternion @ after.tool_quaternion))))
-        assert angle == pytest.approx(0.45, abs=0.03)
+        assert angle == pytest.approx(0.3 * held_s, abs=0.03)
         assert np.linalg.norm(after.tool_position - before.tool_position) < 0.01
 
     def test_joints_keep_their_rated_speed(self, bench: tuple[Arm, Wait]) -> None:
@@ -138,9 +151,11 @@ class ArmTests:
 
     def test_an_unrenewed_set_point_expires(self, bench: tuple[Arm, Wait]) -> None:
         arm, wait = bench
-        before = arm.state().tool_position
+        before, sent_s = arm.state().tool_position, time.monotonic()
         arm.send(np.array([0, 0, 0.1, 0, 0, 0.0]), 0.0)
-        wait(1.0)
+        wait(0.1)
+        self.in_time(time.monotonic() - sent_s)
+        wait(0.9)
         moved = float(np.linalg.norm(arm.state().tool_position - before))
         assert 0.003 < moved < 0.1 * (EXPIRY_S + 0.2), moved
         assert np.abs(arm.state().velocity).max() < 0.01
@@ -179,8 +194,8 @@ class ArmTests:
         wait(0.5)
         assert np.linalg.norm(arm.state().tool_position - cleared_at) < 0.002, "clearing must not move"
         assert arm.state().fault == ""
-        self.drive(bench, [0, 0, 0.05, 0, 0, 0], 1.0)
-        assert arm.state().tool_position[2] - cleared_at[2] == pytest.approx(0.05, abs=0.01)
+        held_s = self.drive(bench, [0, 0, 0.05, 0, 0, 0], 1.0)
+        assert arm.state().tool_position[2] - cleared_at[2] == pytest.approx(0.05 * held_s, abs=0.01)
 
     def test_home_returns_at_once_and_arrives_and_can_be_stopped(self, bench: tuple[Arm, Wait]) -> None:
         arm, wait = bench

@@ -9,11 +9,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from tests.tiny import TINY
 from training import train_encoder, train_policy, train_saliency
 from training.agents import BundleAgent, DiagnosticAgent
-from training.cloning import Demonstration, clone
+from training.cloning import Demonstration, _batch, clone
 from visarl.bundle import load_bundle
 from visarl.config import PolicyConfig
 from visarl.contract import get_contract
@@ -67,6 +68,15 @@ def test_cloning_learns_and_uses_the_embedding(tmp_path: Path) -> None:
 
 
 def test_horizon_targets_end_with_the_episode(tmp_path: Path) -> None:
+    horizon, lengths = 4, (7, 3)
+    data = [tuple(torch.randn(length, size) for size in (2, 3, 5)) for length in lengths]
+    states, targets, weights = _batch(data, horizon, np.random.default_rng(0), (0.0, 0.0))
+    assert states.shape == (2, 7, 5) and targets.shape == (2, 7, horizon, 5) and weights.shape == (2, 7, horizon)
+    assert weights.sum() == (7 + 6 + 5 + 4) + (3 + 2 + 1 + 0)
+    for (_, _, actions), target, weight in zip(data, targets, weights, strict=True):
+        for t, h in weight.nonzero().tolist():
+            assert torch.equal(target[t, h], actions[t + h])
+
     options = TrainPolicy(out=tmp_path, episodes=tmp_path, encoder=tmp_path, iterations=2, threads=1, horizon=4)
     cloned = clone("policy", options, made_up(2), get_contract("jaco2"), PolicyConfig(hidden=8, horizon=4))
     assert np.isfinite(list(cloned.losses.values())).all()

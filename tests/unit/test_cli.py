@@ -84,12 +84,22 @@ def test_an_unknown_option_is_refused_by_name() -> None:
 def test_faults_of_ours_keep_their_traceback() -> None:
     assert cli.explain(DataError("text")) == "text"
     assert "tensorboard" in (cli.explain(ModuleNotFoundError("x", name="tensorboard")) or "")
+    assert "pip install -e '.[all]'" in (cli.explain(ModuleNotFoundError("x", name="av")) or "")
     assert "make setup" in (cli.explain(ModuleNotFoundError("x", name="rclpy")) or "")
     assert cli.explain(ModuleNotFoundError("x", name="visarl.nothing")) is None
     assert cli.explain(OSError(13, "Permission denied", "/root/x")) == "/root/x: Permission denied"
+    assert cli.explain(OSError(5, "Input/output error")) == (
+        "Input/output error; set VISARL_TRACEBACK=1 to see where and run this again"
+    )
+    assert cli.explain(OSError("a bug")) is None
     assert cli.explain(ValueError("a bug")) is None
     with pytest.raises(ValueError, match="a bug"):
         cli.guarded(lambda: (_ for _ in ()).throw(ValueError("a bug")))
+
+
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.guarded(lambda: Path("/dev/full").write_text("a report")) == 1
+    assert capsys.readouterr().err == "visarl: error: No space left on device; make room and run this again\n"
 
 
 def test_find_takes_the_longest_verb() -> None:

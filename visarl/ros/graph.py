@@ -18,7 +18,7 @@ PROFILE = Path(__file__).with_name("fastdds_localhost.xml")
 """Fast DDS on one machine: the same segment, and nothing leaves the loopback."""
 
 SIMULATED_SILENCE_S = 10.0
-"""The simulated arm shares its cores with the models and the renderer, and harms nobody; a real one has no such excuse."""
+"""The simulated arm shares its cores with models and renderer, and harms nobody; a real one has no such excuse."""
 
 BENCH = ROOT / "launch" / "config" / "bench.yaml"
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from visarl.config import EncoderConfig
+from visarl.config import EncoderConfig, get_preset
 from visarl.errors import ConfigError, ContractError
 from visarl.models.multimae import Encoder, MultiMAE, draw_visible, patchify, sine_positions, unpatchify
 
@@ -125,6 +125,15 @@ def test_presets_of_size_and_patch(size, patch):
     config = dataclasses.replace(SMALL, image_size=size, patch_size=patch)
     out = MultiMAE(config)(pictures(config, batch=1))
     assert out["reconstruction"]["rgb"].shape == (1, 3, size, size)
+
+
+@torch.no_grad()
+def test_the_papers_preset_takes_a_picture():
+    model = MultiMAE(get_preset("224p8").encoder).eval()
+    given = pictures(model.config, batch=1)
+    out = model(given, torch.Generator().manual_seed(0))
+    assert {name: x.shape for name, x in out["reconstruction"].items()} == {name: x.shape for name, x in given.items()}
+    assert out["loss"].isfinite() and model.encoder(*given.values()).shape == (1, 2 * 28**2 + 1, 256)
 
 
 def test_patches_go_back_where_they_came_from():

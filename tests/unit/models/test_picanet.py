@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from visarl.config import SaliencyConfig
+from visarl.config import SaliencyConfig, get_preset
 from visarl.errors import ConfigError, ContractError
 from visarl.models.picanet import GlobalAttention, PiCANet, attend_neighbours, saliency_loss
 
@@ -87,6 +87,12 @@ def test_any_backbone_gives_one_map_a_role_and_supervision_at_every_level(backbo
         maps = model.predict(torch.randn(2, 3, 64, 64))
     assert [tuple(level.shape) for level in logits] == [(2, 3, s, s) for s in sides]
     assert maps.shape == (2, 3, 64, 64) and maps.min() >= 0 and maps.max() <= 1
+
+
+@torch.no_grad()
+def test_the_papers_preset_takes_a_picture():
+    maps = PiCANet(get_preset("224p8").saliency).eval().predict(torch.randn(1, 3, 224, 224))
+    assert maps.shape == (1, 2, 224, 224) and maps.min() >= 0 and maps.max() <= 1
 
 
 def test_the_loss_weighs_the_levels_as_the_paper_does():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from visarl.contract import CONTRACTS, ROLES
 from visarl.errors import ArmError, SimulationError
 from visarl.sim import scene
+from visarl.sim.backend import mujoco
 from visarl.sim.expert import Expert
 from visarl.sim.rollout import lockstep
 from visarl.sim.seeds import EVALUATION_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS
@@ -81,6 +83,44 @@ def test_truth_points_at_the_object_in_the_picture(simulator):
 def test_a_picture_is_drawn_at_the_size_asked(simulator):
     assert simulator.render().shape == (480, 640, 3)
     assert simulator.render(64, 48).shape == (48, 64, 3)
+
+
+def test_camera_and_light_vary_with_the_seed_alone(simulator):
+    def looks(seed):
+        simulator.reset(None, seed)
+        model = simulator._model
+        return {name: getattr(model, name).copy() for name in ("cam_pos", "cam_quat", "light_dir", "light_diffuse")} | {
+            "ambient": model.vis.headlight.ambient.copy()
+        }
+
+    first, again = looks(0), looks(0)
+    assert all((first[name] == again[name]).all() for name in first)
+    others = [looks(seed) for seed in range(1, 4)]
+    for name in first:
+        values = [found[name] for found in (first, *others)]
+        assert all((one != other).any() for one, other in itertools.combinations(values, 2)), name
+
+
+def test_a_joint_driven_into_its_stop_rests_there():
+    simulator = Simulator("pick_red_block", 3)
+    model, data = simulator._model, simulator._data
+    # Nothing is in the way: as the scene stands, the arm touches itself or the table first.
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
+    jacobian = np.zeros((6, model.nv))
+    joints = np.flatnonzero(model.jnt_limited[: simulator.contract.joints])
+    for joint, side in itertools.product(joints, (-1, 1)):
+        simulator.reset(None, 3)
+        low, high = model.jnt_range[joint]
+        data.qpos[joint] = low + 0.2 if side < 0 else high - 0.2
+        simulator._settle()
+        for _ in range(50):
+            mujoco.mj_jacSite(model, data, jacobian[:3], jacobian[3:], simulator._tool)
+            simulator.command(0.6 * side * jacobian[:, joint], 0.0)  # the twist of this joint alone
+            simulator.advance(0.05)
+            position = simulator.state().position[joint]
+            assert low - 0.01 < position < high + 0.01
+        assert position == pytest.approx(low if side < 0 else high, abs=1e-4), "neither short of it nor pressing on"
+    simulator.close()
 
 
 def test_an_object_at_rest_stays_there(simulator):
