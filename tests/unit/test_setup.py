@@ -27,9 +27,9 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def setup(
-    checkout: Path, programs: dict[str, str] | None = None, **environment: str
+    checkout: Path, programs: dict[str, str] | None = None, *parts: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run it with `programs` (name to shell script) in front of the machine's own."""
+    """Run it for `parts` with `programs` (name to shell script) in front of the machine's own."""
     tools = checkout / "tools"
     tools.mkdir(exist_ok=True)
     for name, body in (programs or {}).items():
@@ -37,7 +37,7 @@ def setup(
         (tools / name).chmod(0o755)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("ROS_", "AMENT_", "PYTHON"))}
     return subprocess.run(
-        [str(checkout / "scripts" / "setup.sh")],
+        [str(checkout / "scripts" / "setup.sh"), *parts],
         capture_output=True,
         text=True,
         timeout=60,
@@ -55,6 +55,16 @@ def test_without_rights_it_prints_the_one_line_to_run(checkout: Path) -> None:
     line = next(line for line in result.stderr.splitlines() if "apt-get install" in line)
     assert line.strip().startswith("sudo apt-get install -y ") and "libegl1" in line and "g++" in line
     assert not stamps(checkout)
+
+
+def test_a_browser_is_installed_for_the_tests_only(checkout: Path) -> None:
+    programs = {"dpkg-query": "exit 1", "id": "echo 1000", "sudo": "exit 1"}
+    assert "chromium" not in setup(checkout, programs).stderr
+    debian = "ID=debian" in Path("/etc/os-release").read_text().splitlines()
+    assert (" chromium chromium-driver" in setup(checkout, programs, "browser").stderr) == debian
+    for target, expected in (("demo", "setup.sh"), ("test", "setup.sh browser"), ("setup", "setup.sh")):
+        steps = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=30).stdout
+        assert steps.splitlines()[0].rstrip().endswith(expected)
 
 
 def test_another_processor_without_ros_is_told_to_install_ros(checkout: Path) -> None:
