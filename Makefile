@@ -9,11 +9,12 @@ help: ## these lines
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## system packages, .venv, ROS 2 and the workspace; a second run does nothing
-	@scripts/setup.sh
+	@scripts/setup.sh $(parts)
 
 demo: setup ## the simulated graph with the shipped bundle on five scenes, and a report with a video
 	@$(bin)/visarl demo
 
+test: parts := browser
 test: setup ## the whole test suite, then lint
 	@OMP_NUM_THREADS=1 $(bin)/python -m pytest
 	@$(MAKE) --no-print-directory lint

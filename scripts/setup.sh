@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Everything that the demo, the tests and the benchmarks need, from nothing: system packages, .venv, the ROS 2 workspace.
 # Each step leaves a stamp with a hash of what it was made from, only once it has succeeded; a step whose stamp still
-# fits is skipped, so that a second run takes no time and needs no network.
+# fits is skipped, so that a second run takes no time and needs no network. With the word `browser` also the one that the
+# tests drive.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
+parts=${1:-}
 venv=$root/.venv
 stamps=$venv/.visarl
 log=$root/runs/setup.log
@@ -114,6 +116,8 @@ choose_python() {
 
 system_packages() {
     local wanted=(libegl1 libgles2 libgl1-mesa-dri libegl-mesa0 libgl1 g++ make) missing=() name
+    # Ubuntu has Chromium as a snap only, which needs a person: without one the web tests are skipped there, and say so.
+    if [ "$parts" = browser ] && grep -qx 'ID=debian' /etc/os-release; then wanted+=(chromium chromium-driver); fi
     if ! command -v dpkg-query >/dev/null; then
         ldconfig -p 2>/dev/null | grep -q 'libEGL\.so\.1' ||
             say "note: no libEGL.so.1 found; install Mesa's EGL and a C++ compiler with this system's package manager."

@@ -21,7 +21,7 @@ from training.augment import Augmentation, augment
 from training.common import Run, console, digest, iteration_rng, prepare, write_json
 from visarl.bundle import save_part
 from visarl.config import ModelConfig, get_preset, to_dict
-from visarl.data.annotations import AnnotationFile, Click, render
+from visarl.data.annotations import AnnotationFile, Area, Click, render
 from visarl.data.bags import find_bags
 from visarl.errors import DataError
 from visarl.models.picanet import PiCANet, saliency_loss
@@ -33,17 +33,18 @@ PART = "saliency.safetensors"
 
 @dataclass(frozen=True)
 class ClickedPicture:
-    """A cropped frame (S, S, 3) uint8 and what was clicked on it."""
+    """A cropped frame (S, S, 3) uint8 and what was clicked and painted on it."""
 
     picture: NDArray[np.uint8]
     clicks: tuple[Click, ...]
+    areas: tuple[Area, ...] = ()
 
 
 def main(options: TrainSaliency) -> None:
     config = configure(options)
     annotations = AnnotationFile.load(options.clicks, config.preprocess)
     pictures = [
-        ClickedPicture(picture, annotations.frames[key])
+        ClickedPicture(picture, annotations.frames[key], annotations.areas.get(key, ()))
         for key, picture in annotations.pictures(find_bags(options.bags))
     ]
     began = time.monotonic()
@@ -65,7 +66,7 @@ def train(options: TrainSaliency, config: ModelConfig, pictures: list[ClickedPic
     Raises:
         DataError: no pictures, or none with a click.
     """
-    if not any(picture.clicks for picture in pictures):
+    if not any(picture.clicks or picture.areas for picture in pictures):
         raise DataError(f"{len(pictures)} frames without a click cannot teach saliency; click on at least one")
     cv2.setNumThreads(0)  # its pool would fight torch's for the cores
     device = prepare(options)
@@ -75,7 +76,9 @@ def train(options: TrainSaliency, config: ModelConfig, pictures: list[ClickedPic
     how = Augmentation(flips=options.flips, jitter=options.jitter, shapes=options.shapes)
     settings = {
         "model": to_dict(config.saliency),
-        "data": digest(*(p.picture for p in pictures)) + repr([p.clicks for p in pictures]),
+        "data": digest(*(p.picture for p in pictures)) + repr([p.clicks for p in pictures])
+        # Without areas as it was before there were any: a run that was interrupted then goes on.
+        + (repr([p.areas for p in pictures]) if any(p.areas for p in pictures) else ""),
     }
     state = {"model": model, "optimiser": optimiser, "schedule": schedule}
     with Run("saliency", options, options.iterations, state, settings) as run:
@@ -106,20 +109,26 @@ def train(options: TrainSaliency, config: ModelConfig, pictures: list[ClickedPic
 def draw_batch(
     pictures: list[ClickedPicture], batch: int, rng: np.random.Generator, how: Augmentation, config: ModelConfig
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Varied pictures (B, S, S, 3) uint8 and the maps (B, R, S, S) that their moved clicks make."""
+    """Varied pictures (B, S, S, 3) uint8 and the maps (B, R, S, S) that their moved clicks and areas make."""
     size, roles = config.saliency.image_size, config.saliency.roles
     inputs, targets = [], []
     for index in _spread(len(pictures), batch, rng):
         clicked = pictures[index]
-        points = np.array([[click.u, click.v] for click in clicked.clicks]).reshape(-1, 2)
-        picture, moved = augment(clicked.picture, points, rng, how)
+        points = [(click.u, click.v) for click in clicked.clicks]
+        for area in clicked.areas:
+            points.extend(area.handles())
+        picture, moved = augment(clicked.picture, np.array(points).reshape(-1, 2), rng, how)
         clicks = [
             dataclasses.replace(click, u=float(u), v=float(v))
-            for click, (u, v) in zip(clicked.clicks, moved, strict=True)
+            for click, (u, v) in zip(clicked.clicks, moved, strict=False)  # the areas' points come after the clicks'
             if 0 <= u < 1 and 0 <= v < 1
         ]
+        areas, first = [], len(clicked.clicks)
+        for area in clicked.areas:
+            areas.append(area.moved(moved[first : first + len(area.handles())].tolist()))
+            first += len(area.handles())
         inputs.append(shrink(picture, size))
-        targets.append(render(clicks, roles, size, config.saliency.sigma))
+        targets.append(render(clicks, roles, size, config.saliency.sigma, areas))
     return np.stack(inputs), np.stack(targets)
 
 

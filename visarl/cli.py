@@ -31,6 +31,9 @@ VERBS: dict[str, Verb] = {
     "enable": Verb("visarl.options:Enable", "visarl.ros.enable:main", "let a running graph's policy drive, or not"),
     "record": Verb("visarl.options:Record", "visarl.record:main", "demonstrations through the graph, one bag each"),
     "convert": Verb("visarl.options:Convert", "visarl.convert:main", "bags into one HDF5 file"),
+    "annotate": Verb(
+        "visarl.options:Annotate", "visarl.annotate.main:main", "a page to click what matters in a few frames"
+    ),
     "click": Verb("visarl.options:Click", "visarl.click:main", "clicks of a simulated annotator on a few frames"),
     "train saliency": Verb(
         "visarl.training_options:TrainSaliency", "training.train_saliency:main", "PiCANet from clicks on a few frames"

@@ -123,6 +123,35 @@ class Click:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Annotate:
+    """Open a page on which people click what matters in a few frames; `train saliency` reads the result."""
+
+    bags: Path
+    """Folder of recorded episodes."""
+    out: Path
+    """The clicks (JSON); what is there is gone on with. Saved at every change."""
+    annotator: str = ""
+    """Who clicks. Each has a file of his own: with --annotator anna, clicks.anna.json beside clicks.json."""
+    average: bool = False
+    """Open no page, but write the average of all named annotators' files to --out."""
+    saliency: Path | None = None
+    """A trained model, saliency.safetensors or a bundle: frames of which it is least sure are proposed, and it suggests
+    clicks."""
+    frames: int = 10
+    """How many frames are proposed, spread over episodes and looks; any other can be annotated, too."""
+    seed: int = 0
+    """Draws the first frame."""
+    preset: str = "64"
+    """Whose preprocessing and roles to use."""
+    topic: str = "camera/image_raw/compressed"
+    """The camera's topic in the bags."""
+    host: str = "127.0.0.1"
+    """Address to listen at. Beyond this machine, only the printed link with its secret token opens the page."""
+    port: int = 8765
+    """Port to listen at; 0 takes a free one. Clicks that could not be saved wait in the browser for the same port."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo:
     """Run the simulated graph with a trained bundle, and write a report with a video."""
 

@@ -14,7 +14,7 @@ import pytest
 from visarl import cli
 from visarl.errors import ConfigError, DataError
 
-HEAVY = ("torch", "cv2", "mujoco", "openvino", "rclpy", "h5py", "timm")
+HEAVY = ("torch", "cv2", "mujoco", "openvino", "rclpy", "h5py", "timm", "fastapi")
 
 
 def visarl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

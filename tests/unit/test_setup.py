@@ -44,11 +44,13 @@ def environment(checkout: Path) -> dict[str, str]:
     return {**inherited, "PATH": f"{checkout / 'tools'}:{os.environ['PATH']}"}
 
 
-def setup(checkout: Path, programs: dict[str, str] | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run it with `programs` in front of the machine's own."""
+def setup(
+    checkout: Path, programs: dict[str, str] | None = None, *parts: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it for `parts` with `programs` in front of the machine's own."""
     install(checkout / "tools", programs or {})
     return subprocess.run(
-        [str(checkout / "scripts" / "setup.sh")],
+        [str(checkout / "scripts" / "setup.sh"), *parts],
         capture_output=True,
         text=True,
         timeout=60,
@@ -73,6 +75,16 @@ def test_without_rights_it_prints_the_one_line_to_run(checkout: Path) -> None:
     line = next(line for line in result.stderr.splitlines() if "apt-get install" in line)
     assert line.strip().startswith("sudo apt-get install -y ") and "libegl1" in line and "g++" in line
     assert not stamps(checkout)
+
+
+def test_a_browser_is_installed_for_the_tests_only(checkout: Path) -> None:
+    programs = {"dpkg-query": "exit 1", "id": "echo 1000", "sudo": "exit 1"}
+    assert "chromium" not in setup(checkout, programs).stderr
+    debian = "ID=debian" in Path("/etc/os-release").read_text().splitlines()
+    assert (" chromium chromium-driver" in setup(checkout, programs, "browser").stderr) == debian
+    for target, expected in (("demo", "setup.sh"), ("test", "setup.sh browser"), ("setup", "setup.sh")):
+        steps = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=30).stdout
+        assert steps.splitlines()[0].rstrip().endswith(expected)
 
 
 def test_another_processor_without_ros_is_told_to_install_ros(checkout: Path) -> None:

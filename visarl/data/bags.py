@@ -127,8 +127,11 @@ class Bag:
             found = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items())) or "nothing"
             raise DataError(f"{self.path}: no messages of {', '.join(missing)}; found {found}")
 
-    def raw(self, topics: Iterable[str] | None = None) -> Iterator[tuple[str, int, int, bytes]]:
-        """(topic, stamp_ns, log_time_ns, CDR bytes) in the order of recording, streamed.
+    def raw(
+        self, topics: Iterable[str] | None = None, log_time_ns: int | None = None
+    ) -> Iterator[tuple[str, int, int, bytes]]:
+        """(topic, stamp_ns, log_time_ns, CDR bytes) in the order of recording, streamed; only what was recorded at
+        `log_time_ns`, where given, which the file's index finds at once.
 
         The stamp is the header's, or the time of recording for messages without one.
         """
@@ -137,7 +140,8 @@ class Bag:
         if not connections:
             return
         stamped = {c.msgtype: self._has_header(c.msgtype) for c in connections}
-        messages = self._reader.messages(connections)
+        stop = None if log_time_ns is None else log_time_ns + 1
+        messages = self._reader.messages(connections, start=log_time_ns, stop=stop)
         while True:
             item = self._try(lambda: next(messages, None))
             if item is None:
