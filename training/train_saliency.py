@@ -76,7 +76,8 @@ def train(options: TrainSaliency, config: ModelConfig, pictures: list[ClickedPic
     how = Augmentation(flips=options.flips, jitter=options.jitter, shapes=options.shapes)
     settings = {
         "model": to_dict(config.saliency),
-        "data": digest(*(p.picture for p in pictures)) + repr([p.clicks for p in pictures])
+        "data": digest(*(p.picture for p in pictures))
+        + repr([p.clicks for p in pictures])
         # Without areas as it was before there were any: a run that was interrupted then goes on.
         + (repr([p.areas for p in pictures]) if any(p.areas for p in pictures) else ""),
     }
