@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -24,7 +25,8 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where a file takes the folder's place, or nothing may be written
+            temporary.unlink()
         raise DataError(f"{path}: not saved, {error.strerror}; make room or choose another folder") from error
 
 

@@ -59,3 +59,9 @@ def test_what_is_no_json_object_is_refused_by_its_name(content: bytes | None, tm
         path.write_bytes(content)
     with pytest.raises(DataError, match=f"{path}: expected a JSON"):
         read_json(path)
+
+
+def test_a_file_where_the_folder_should_be_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="not saved, Not a directory"):
+        write_text(tmp_path / "file" / "name.json", "{}")
