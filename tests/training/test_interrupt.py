@@ -24,6 +24,11 @@ SALIENCY, ENCODER = f"saliency/{train_saliency.PART}", f"encoder/{train_encoder.
 TRAIN = "--threads 1 --checkpoint-every 40 --iterations 80"
 
 
+VISARL = "import sys; from visarl.cli import main; sys.exit(main())"
+"""The installed command. `python -m visarl.cli` may end by the signal itself, which shells call 130, too: Python does
+so where a KeyboardInterrupt has passed an `exec`, of which rosbags has some."""
+
+
 @dataclass(frozen=True)
 class Command:
     """A verb, run in the folder of a run."""
@@ -105,7 +110,7 @@ def interrupt(words: list[str], folder: Path, sign: Callable[[int, Path], bool])
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_ctrl_c_spoils_nothing_and_the_same_command_then_succeeds(verb: str, long_run: Path, tmp_path: Path) -> None:
     command = COMMANDS[verb]
-    words = [sys.executable, "-m", "visarl.cli", *command.words.split()]
+    words = [sys.executable, "-c", VISARL, *command.words.split()]
     for attempt in range(5):
         folder = Path(shutil.copytree(long_run, tmp_path / str(attempt) / "run"))
         before = contents(folder)

@@ -83,7 +83,9 @@ def test_a_browser_is_installed_for_the_tests_only(checkout: Path) -> None:
     debian = "ID=debian" in Path("/etc/os-release").read_text().splitlines()
     assert (" chromium chromium-driver" in setup(checkout, programs, "browser").stderr) == debian
     for target, expected in (("demo", "setup.sh"), ("test", "setup.sh browser"), ("setup", "setup.sh")):
-        steps = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=30).stdout
+        steps = subprocess.run(
+            ["make", "--no-print-directory", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=30
+        ).stdout
         assert steps.splitlines()[0].rstrip().endswith(expected)
 
 
