@@ -101,7 +101,7 @@ def test_auto_takes_openvino_where_it_is_installed_and_torch_elsewhere(monkeypat
     assert agree(make_engine(model, SHAPES, "auto", 1, "pair")(*given), kept, given)
     monkeypatch.setitem(sys.modules, "openvino", None)  # Python's own way to say that there is none
     assert agree(make_engine(model, SHAPES, "auto", 1, "pair")(*given), model, given)
-    with pytest.raises(ConfigError, match=r"not installed: pip install 'visarl\[openvino\]'"):
+    with pytest.raises(ConfigError, match="not installed: choose 'torch', run `make setup`"):
         make_engine(model, SHAPES, "openvino", 1, "pair")
 
 

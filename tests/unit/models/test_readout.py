@@ -97,7 +97,7 @@ def test_coordinates_fade_without_a_jump():
 def test_every_readout_has_the_length_it_names():
     tokens, maps = torch.randn(3, 33, 16), torch.rand(3, 2, 64, 64)
     for kind, dim in (("mean", 16), ("global", 16), ("modality_mean", 32), ("keypoints", 14)):
-        readout = Readout(ReadoutConfig(kind=kind), ROLES, ENCODER)
+        readout = Readout(ReadoutConfig(kind=kind, components=8), ROLES, ENCODER)
         assert readout(tokens, maps).shape == (3, dim) == (3, readout.dim)
         assert len(set(readout.names)) == dim
     torch.testing.assert_close(Readout(ReadoutConfig(kind="global"), ROLES, ENCODER)(tokens), tokens[:, -1])
@@ -121,7 +121,7 @@ def test_components_are_white_ordered_and_saved_with_the_weights():
 
 
 def test_wrong_input_is_named():
-    readout = Readout(ReadoutConfig(), ROLES, ENCODER)
+    readout = Readout(ReadoutConfig(components=8), ROLES, ENCODER)
     with pytest.raises(ContractError, match="maps"):
         readout(torch.zeros(1, 33, 16))
     with pytest.raises(ContractError, match="maps"):
