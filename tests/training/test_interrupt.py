@@ -18,12 +18,10 @@ import pytest
 from tests.conftest import running
 from tests.unit.data.synthetic import Scene, synthetic_bag
 from training import train_encoder, train_saliency
+from visarl.config import get_preset
 from visarl.data.convert import convert
 
 SALIENCY, ENCODER = f"saliency/{train_saliency.PART}", f"encoder/{train_encoder.PART}"
-TRAIN = "--threads 1 --checkpoint-every 40 --iterations 80"
-
-
 VISARL = "import sys; from visarl.cli import main; sys.exit(main())"
 """The installed command. `python -m visarl.cli` may end by the signal itself, which shells call 130, too: Python does
 so where a KeyboardInterrupt has passed an `exec`, of which rosbags has some."""
@@ -43,8 +41,13 @@ class Command:
 def reads_a_bag(process: int, folder: Path) -> bool:
     try:
         return any(os.readlink(link).endswith(".mcap") for link in Path(f"/proc/{process}/fd").iterdir())
-    except FileNotFoundError:  # it has closed one meanwhile
+    except OSError:  # it has closed one meanwhile, or ended
         return False
+
+
+def train(checkpoint: int) -> str:
+    """Options with which a second or so passes between the first checkpoint and the next."""
+    return f"--out new --threads 1 --checkpoint-every {checkpoint} --iterations {2 * checkpoint}"
 
 
 def writes(name: str) -> Callable[[int, Path], bool]:
@@ -58,18 +61,18 @@ COMMANDS = {
         f"label --episodes many.h5 --saliency {SALIENCY} --threads 1", "many.h5", writes("many.h5.partial")
     ),
     "saliency": Command(
-        f"train saliency --bags bags --clicks clicks.json --preset preset.json --batch 2 --out new {TRAIN}",
+        f"train saliency --bags bags --clicks clicks.json --preset preset.json --batch 2 {train(40)}",
         f"new/{train_saliency.PART}",
         writes("new/checkpoint.pt"),
     ),
     "encoder": Command(
-        f"train encoder --episodes episodes.hdf5 --preset preset.json --batch 4 --out new {TRAIN}",
+        f"train encoder --episodes episodes.hdf5 --preset preset.json --batch 4 {train(100)}",
         f"new/{train_encoder.PART}",
         writes("new/checkpoint.pt"),
     ),
     "policy": Command(
         f"train policy --episodes clear.hdf5 --saliency {SALIENCY} --encoder {ENCODER} --components 4 --no-diagnostics "
-        f"--out new {TRAIN}",
+        f"{train(100)}",
         "new/bundle/bundle.json",
         writes("new/checkpoint.pt"),
     ),
@@ -81,7 +84,7 @@ def long_run(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as `run`, with so much in it that no command is done before the signal comes."""
     folder = Path(shutil.copytree(run, tmp_path_factory.mktemp("long") / "run"))
     bags = sorted((folder / "bags").iterdir())
-    convert([*bags] * 3, folder / "many.h5", train_saliency.get_preset(str(folder / "preset.json")).preprocess)
+    convert([*bags] * 3, folder / "many.h5", get_preset(str(folder / "preset.json")).preprocess)
     for i in range(2, 6):
         synthetic_bag(folder / "bags" / f"demo-{i}", Scene(seconds=2.0, seed=i))
     return folder

@@ -112,7 +112,9 @@ def array_to_image(picture: NDArray[Any], encoding: str, stamp_ns: int, frame_id
     message.encoding = encoding
     message.step = picture.shape[1] * channels * picture.itemsize
     # array('B') goes into the message unchecked; any other sequence is checked byte by byte on older ROS.
-    message.data = array.array("B", np.ascontiguousarray(picture).tobytes())
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(picture).data.cast("B"))  # type: ignore[arg-type]
+    message.data = data
     return message
 
 

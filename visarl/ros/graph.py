@@ -143,6 +143,10 @@ def environment(options: GraphOptions) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": str(options.threads),
         "OMP_WAIT_POLICY": "PASSIVE",
+        # A camera frame's memory goes back to the system after each message otherwise, and its pages are faulted in
+        # again for the next: a third of an image's hop between two processes (`make bench`).
+        "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
         "PYTHONUNBUFFERED": "1",
         # What libraries tell their own developers buries what a node tells a person.
         "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS") or QUIET,
