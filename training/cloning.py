@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -134,16 +134,10 @@ def normalise(demos: Sequence[Demonstration], contract: ArmContract, keypoints: 
     )
 
 
-def _tensors(
-    demo: Demonstration, n: Normalisation, contract: ArmContract, seen: NDArray[np.float32] | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalised embedding (T, E), what is known beside it (T, state_dim - E), actions (T, A).
-
-    Args:
-        seen: (T, E) instead of the demo's own embedding.
-    """
+def _tensors(demo: Demonstration, n: Normalisation, contract: ArmContract) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalised embedding (T, E), what is known beside it (T, state_dim - E), actions (T, A)."""
     tracker = Tracker(n.camera)
-    pairs = zip(demo.embedding if seen is None else seen, demo.proprioception, strict=True)
+    pairs = zip(demo.embedding, demo.proprioception, strict=True)
     tracked = np.stack([n.track(tracker, embedding, joints, contract) for embedding, joints in pairs])
     state = n.state(tracked, demo.proprioception, contract)
     size = n.embedding_dim
@@ -195,10 +189,10 @@ def _losses(
         if len(demos) == 1:
             other = other[::-1]
         index = np.linspace(0, len(other) - 1, len(demo.actions)).round().astype(int)
-        shuffled.append(_tensors(demo, n, contract, other[index]))
+        shuffled.append(replace(demo, embedding=other[index]))
     result = {}
-    own = [_tensors(demo, n, contract) for demo in demos]
-    for label, episodes in ((name, own), (f"{name}_shuffled", shuffled)):
+    for label, those in ((name, demos), (f"{name}_shuffled", shuffled)):
+        episodes = [_tensors(demo, n, contract) for demo in those]
         states, targets, weight = _batch(episodes, model.config.horizon, np.random.default_rng(0), (0.0, 0.0))
         predicted, _ = model(states.to(device))
         result[label] = float(_loss(predicted, targets.to(device), weight.to(device)))
