@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,23 @@ class _Missing(pytest.Module):
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     return _Missing.from_parent(parent, path=module_path) if MISSING else None
+
+
+PUBLISHES = """
+import sys
+import rclpy
+from std_msgs.msg import Header
+rclpy.init()
+node = rclpy.create_node(sys.argv[1])
+publisher = node.create_publisher(Header, sys.argv[2], 1)
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
+def publishing(node: str, topic: str) -> list[str]:
+    """Command of a process that is none of ours: it publishes on `topic`, and says `up` once it does."""
+    return [sys.executable, "-c", PUBLISHES, node, topic]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.conftest import running
+from tests.ros.conftest import publishing
 from visarl.errors import ArmError
 from visarl.ros.graph import GraphOptions, environment
 from visarl.ros.process import close
@@ -80,18 +81,6 @@ def test_a_context_that_a_signal_ends_beneath_a_call_is_a_clean_end(what: str, s
     assert said in ended.stderr and (said or not ended.stderr)
 
 
-STAYS = """
-import sys
-import rclpy
-from std_msgs.msg import Header
-rclpy.init()
-node = rclpy.create_node("staying")
-publisher = node.create_publisher(Header, "staying", 1)
-print("up", flush=True)
-sys.stdin.read()
-"""
-
-
 def memberships() -> set[tuple[str, str]]:
     """(network device, multicast group) that somebody on this machine listens to."""
     found, device = set(), ""
@@ -110,7 +99,7 @@ def memberships() -> set[tuple[str, str]]:
 def test_a_graph_uses_the_loopback_alone() -> None:
     alone = os.environ | environment(GraphOptions(domain=free_domain()))
     before = memberships()
-    with running([sys.executable, "-c", STAYS], env=alone, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with running(publishing("staying", "staying"), env=alone, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == "up\n"
         sockets = psutil.Process(process.pid).net_connections("inet")
         joined = memberships() - before

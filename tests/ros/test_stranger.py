@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 
 import pytest
 
 from tests.conftest import running
+from tests.ros.conftest import publishing
 from visarl.ros.client import GraphClient
 from visarl.ros.graph import GraphOptions, environment
 from visarl.ros.stranger import StrangerError, free_domain, refuse_strangers
@@ -38,24 +38,12 @@ def test_a_tool_that_only_listens_is_no_stranger(domain: int, monkeypatch: pytes
         refuse_strangers(GraphOptions(domain=domain))
 
 
-STRANGER = """
-import sys
-import rclpy
-from std_msgs.msg import Header
-rclpy.init()
-node = rclpy.create_node("somebody_elses_arm")
-publisher = node.create_publisher(Header, "arm/state", 1)
-print("up", flush=True)
-sys.stdin.read()
-"""
-
-
 def test_a_stranger_with_other_dds_settings_is_noticed() -> None:
     options = GraphOptions(domain=free_domain())
     theirs = os.environ | environment(options) | {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     for profile in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"):
         theirs.pop(profile, None)
-    command = [sys.executable, "-c", STRANGER]
+    command = publishing("somebody_elses_arm", "arm/state")
     with running(command, env=theirs, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stranger:
         assert stranger.stdout is not None and stranger.stdout.readline() == "up\n"
         with pytest.raises(StrangerError, match="arm/state by somebody_elses_arm"):
