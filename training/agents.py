@@ -9,16 +9,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from visarl.bundle import Normalisation, load_bundle, load_part
+from visarl.bundle import Bundle, Normalisation, load_bundle, load_part
 from visarl.config import PolicyConfig, from_dict
 from visarl.contract import get_contract
-from visarl.inference import Perception, Policy
+from visarl.data.annotations import Click, render
+from visarl.data.episodes import EpisodeFile
+from visarl.errors import ConfigError
+from visarl.inference import EncoderModel, Perception, Policy
 from visarl.models.lstm_policy import Hidden, LSTMPolicy
 from visarl.robot.interfaces import ArmState, Frame
 from visarl.sim.tabletop import SceneTruth
 
 Sees = Literal["object", "nothing"]
 """What a diagnostic is told beside proprioception."""
+
+Maps = Literal["predicted", "oracle", "shuffled"]
+"""Whose saliency maps an agent looks at: the bundle's model's; where the simulator knows things to be (what a perfect
+model would give); those of a frame drawn at random from the demonstrations (what maps without meaning give)."""
 
 
 class BundleAgent:
@@ -35,6 +42,54 @@ class BundleAgent:
     def act(self, frame: Frame, state: ArmState, truth: SceneTruth) -> NDArray[np.float64]:
         embedding, _ = self._perception.perceive(frame.image)
         return self._policy.act(embedding, state.proprioception())
+
+
+class GivenMapsAgent:
+    """A bundle whose maps come from elsewhere than its own model: the controls of a study."""
+
+    def __init__(self, bundle: Path, maps: Maps, episodes: Path, engine: str = "auto") -> None:
+        """
+        Args:
+            bundle: whose encoder and policy.
+            maps: oracle or shuffled.
+            episodes: labelled episode file of the task; shuffled maps are drawn from it.
+        """
+        if maps == "predicted":
+            raise ConfigError("maps 'predicted': this agent is given maps from elsewhere; use a BundleAgent")
+        self._bundle = load_bundle(bundle)
+        self._encoder = EncoderModel(self._bundle, engine=engine, threads=1)
+        self._policy = Policy(self._bundle)
+        self._pool = _pool(episodes) if maps == "shuffled" else None
+
+    def reset(self) -> None:
+        self._policy.reset()
+        self._rng: np.random.Generator | None = None
+
+    def act(self, frame: Frame, state: ArmState, truth: SceneTruth) -> NDArray[np.float64]:
+        if self._pool is None:
+            maps = true_maps(truth, self._bundle)
+        else:
+            if self._rng is None:  # by the scene: a start's outcome must not depend on which came before it
+                self._rng = np.random.default_rng([truth.seed, 3])
+            maps = self._pool[self._rng.integers(len(self._pool))].astype(np.float32) / 255
+        return self._policy.act(self._encoder.embed(frame.image, maps), state.proprioception())
+
+
+def true_maps(truth: SceneTruth, bundle: Bundle) -> NDArray[np.float32]:
+    """What a perfect saliency model would say: a click's Gaussian at each visible role, (R, S, S)."""
+    config, (left, top, width, height) = bundle.config.saliency, bundle.config.preprocess.crop
+    clicks = []
+    for role in config.roles:
+        if role in truth.uv and truth.visible[role]:
+            u, v = truth.uv[role]
+            clicks.append(Click((u - left) / width, (v - top) / height, role))
+    inside = [click for click in clicks if 0 <= click.u < 1 and 0 <= click.v < 1]
+    return render(inside, config.roles, config.image_size, config.sigma)
+
+
+def _pool(episodes: Path) -> NDArray[np.uint8]:
+    with EpisodeFile(episodes) as file:
+        return np.concatenate([file.load(demo, ["saliency"])["saliency"] for demo in file.demos])
 
 
 class DiagnosticAgent:

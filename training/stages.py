@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,53 @@ Work = Callable[[bool], dict[str, Any]]
 """The stage: told whether an earlier attempt with other settings has to be thrown away; returns its figures."""
 
 
+class Stage:
+    """One stage's marker on disk.
+
+    Args:
+        folder: receives `<name>.json` when the stage is done.
+        name: may contain slashes.
+        settings: plain values, all that the result depends on.
+        after: the stages that it builds on.
+    """
+
+    def __init__(self, folder: Path, name: str, settings: dict[str, Any], after: Iterable[Stage] = ()) -> None:
+        self.name = name
+        depends = [[other.hash for other in after], name, settings]
+        self.hash = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+        self._marker, self._begun = folder / f"{name}.json", folder / f"{name}.begun"
+
+    def done(self) -> dict[str, Any] | None:
+        """The marker (`figures`, `seconds`, `commits`) if the stage is done with these settings."""
+        found = json.loads(self._marker.read_text()) if self._marker.exists() else {}
+        return found if found.get("hash") == self.hash else None
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Do it, done before or not; the marker. An exception leaves none, so the next call takes the stage up again."""
+        self._marker.unlink(missing_ok=True)
+        new = {"hash": self.hash, "seconds": 0.0, "commits": []}
+        before = json.loads(self._begun.read_text()) if self._begun.exists() else new
+        fresh = before["hash"] != self.hash
+        spent, commits = (0.0, []) if fresh else (float(before["seconds"]), list(before["commits"]))
+        if commits[-1:] != [commit()]:
+            commits.append(commit())  # now: at its end the tree may hold another version than the one that ran
+        write_json(self._begun, {"hash": self.hash, "seconds": spent, "commits": commits})
+        began = time.monotonic()
+        try:
+            figures = work(fresh)
+        except BaseException:
+            # What an interrupted attempt took is part of what the result took.
+            taken = spent + time.monotonic() - began
+            write_json(self._begun, {"hash": self.hash, "seconds": taken, "commits": commits})
+            raise
+        taken = round(spent + time.monotonic() - began, 1)
+        done = {"hash": self.hash, "seconds": taken, "commits": commits, "figures": figures}
+        write_json(self._marker, done)
+        return done
+
+
 class Stages:
-    """The stages of one run.
+    """The stages of one run, one after the other.
 
     A marker holds a hash of the stage's settings and of those of the stages that it builds on, so that a changed option
     does that stage and what follows from it again, and nothing else. It also holds the commit that did the work.
@@ -32,7 +77,7 @@ class Stages:
         self.seconds: dict[str, float] = {}
         self.commits: dict[str, list[str]] = {}
         """By stage; several where one was interrupted and went on after an update."""
-        self._hashes: dict[str, str] = {}
+        self.stages: dict[str, Stage] = {}
 
     def run(self, name: str, settings: dict[str, Any], work: Work, after: Sequence[str] = ()) -> dict[str, Any]:
         """Do the stage unless it is done; its figures either way.
@@ -42,34 +87,14 @@ class Stages:
             work: does it. An exception leaves no marker, so the next call takes up the stage again.
             after: stages of this run that it builds on.
         """
-        depends = [[self._hashes[other] for other in after], name, settings]
-        chain = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
-        self._hashes[name] = chain
-        marker, begun = self.folder / f"{name}.json", self.folder / f"{name}.begun"
+        stage = self.stages[name] = Stage(self.folder, name, settings, [self.stages[other] for other in after])
         title = f"[{self.names.index(name) + 1}/{len(self.names)}] {name}"
-        done = json.loads(marker.read_text()) if marker.exists() else {}
-        if done.get("hash") == chain:
+        done = stage.done()
+        if done is not None:
             console().print(f"{title}: done before, in {done['seconds']:.0f} s")
         else:
             console().print(title)
-            marker.unlink(missing_ok=True)
-            before = json.loads(begun.read_text()) if begun.exists() else {"hash": chain, "seconds": 0.0, "commits": []}
-            fresh = before["hash"] != chain
-            spent, commits = (0.0, []) if fresh else (float(before["seconds"]), list(before["commits"]))
-            if commits[-1:] != [commit()]:
-                commits.append(commit())  # now: at its end the tree may hold another version than the one that ran
-            write_json(begun, {"hash": chain, "seconds": spent, "commits": commits})
-            began = time.monotonic()
-            try:
-                figures = work(fresh)
-            except BaseException:
-                # What an interrupted attempt took is part of what the result took.
-                taken = spent + time.monotonic() - began
-                write_json(begun, {"hash": chain, "seconds": taken, "commits": commits})
-                raise
-            taken = round(spent + time.monotonic() - began, 1)
-            done = {"hash": chain, "seconds": taken, "commits": commits, "figures": figures}
-            write_json(marker, done)
+            done = stage.run(work)
         self.seconds[name] = float(done["seconds"])
         self.commits[name] = list(done["commits"])
         return dict(done["figures"])
