@@ -10,22 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from training import evaluate, label, score, train_encoder, train_policy, train_saliency
 from training.card import write_card
+from training.collect import STAGES, Collection, collect
 from training.common import console, provenance
-from training.stages import Stages
+from training.stages import Stages, settings_of
 from visarl.bundle import Bundle, load_bundle, save_bundle
-from visarl.config import ReadoutKind, get_preset, to_dict
-from visarl.data.annotations import simulated_clicks
-from visarl.data.convert import convert
-from visarl.data.recorder import episodes
-from visarl.options import Record
-from visarl.record import record
-from visarl.ros.stranger import free_domain
+from visarl.config import ReadoutKind, get_preset
 from visarl.sim.scene import get_task
 from visarl.training_options import (
     Evaluate,
@@ -39,14 +34,6 @@ from visarl.training_options import (
     parse_seeds,
 )
 
-TEST_SCENES = 400
-"""The first scene of the test demonstrations lies so far behind that of the others."""
-
-
-_NOT_THE_RESULT = ("preset", "device", "threads", "workers", "domain", "checkpoint_every", "restart")
-"""Options that a stage's result does not depend on, and the preset, which stands there as the configuration it means.
-Nor do paths: they follow from the run's folder."""
-
 
 def main(options: Pipeline) -> None:
     bundle = pipeline(options)
@@ -56,7 +43,7 @@ def main(options: Pipeline) -> None:
 
 def stage_names(options: Pipeline) -> list[str]:
     """The run's stages in their order."""
-    names = ["record", "record_test", "convert", "click", "saliency", "label", "encoder", "policy", "score", "evaluate"]
+    names = [*STAGES, "saliency", "label", "encoder", "policy", "score", "evaluate"]
     names += ["evaluate_graph"] if options.graph else []
     names += ["policy_mean", "evaluate_mean"] if "mean" in options.arms else []
     return names + (["encoder_rgb", "policy_rgb", "evaluate_rgb"] if "rgb" in options.arms else [])
@@ -73,35 +60,17 @@ def pipeline(options: Pipeline) -> Bundle:
     config = get_preset(options.preset)
     out = options.out.absolute()
     stages = Stages(out / "stages", stage_names(options))
-    bags, test_bags, file, clicks = out / "bags", out / "test_bags", out / "episodes.hdf5", out / "clicks.json"
+    collection = Collection(
+        out, options.task, options.demos, options.test_demos, options.disturbance, options.frames, options.seed,
+        options.domain,
+    )  # fmt: skip
+    bags, file, clicks = collection.bags, collection.episodes, collection.clicks
+    scored = collection.test_bags if options.test_demos else bags
     saliency_part = out / "saliency" / train_saliency.PART
     shared: dict[str, Any] = {"seed": options.seed, "device": options.device, "threads": options.threads}
 
     def settings(wanted: Any) -> dict[str, Any]:
-        kept = {k: v for k, v in asdict(wanted).items() if k not in _NOT_THE_RESULT and not isinstance(v, (Path, list))}
-        return kept | ({"config": to_dict(config)} if hasattr(wanted, "preset") else {})
-
-    def demonstrate(name: str, folder: Path, count: int, first: int) -> dict[str, Any]:
-        wanted = Record(out=folder, task=options.task, episodes=count, seed=first, disturbance=options.disturbance)
-
-        def work(fresh: bool) -> dict[str, Any]:
-            if fresh:
-                set_aside(folder)
-            if count == 0:
-                return {}
-            domain = free_domain() if options.domain is None else options.domain
-            return _without(record(replace(wanted, domain=domain), console()), "out") | settings(wanted)
-
-        return stages.run(name, settings(wanted), work)
-
-    def do_convert(fresh: bool) -> dict[str, Any]:
-        return _without(convert(episodes(bags, options.task), file, config.preprocess).as_json(), "out")
-
-    def do_click(fresh: bool) -> dict[str, Any]:
-        chosen = episodes(bags, options.task)
-        found = simulated_clicks(chosen, options.frames, options.seed, config.preprocess, config.saliency.roles)
-        found.save(clicks)
-        return {"frames": len(found.frames), "clicks": sum(len(c) for c in found.frames.values())}
+        return settings_of(wanted, config)
 
     def do_label(fresh: bool) -> dict[str, Any]:
         label.main(Label(episodes=file, saliency=saliency_part, device=options.device, threads=options.threads))
@@ -152,13 +121,7 @@ def pipeline(options: Pipeline) -> Bundle:
         found = stages.run(name, settings(wanted), lambda fresh: evaluate.evaluate(wanted), (policy,))
         return _without(found, "starts")
 
-    metrics: dict[str, Any] = {}
-    metrics["recording"] = demonstrate("record", bags, options.demos, options.seed)
-    demonstrate("record_test", test_bags, options.test_demos, options.seed + TEST_SCENES)
-    preprocess = {"preprocess": to_dict(config.preprocess)}
-    metrics["conversion"] = stages.run("convert", preprocess, do_convert, ("record",))
-    clicking = preprocess | {"frames": options.frames, "seed": options.seed, "roles": list(config.saliency.roles)}
-    metrics["annotation"] = stages.run("click", clicking, do_click, ("record",))
+    metrics = collect(collection, config, stages)
     wanted = TrainSaliency(
         out=out / "saliency",
         bags=bags,
@@ -171,9 +134,7 @@ def pipeline(options: Pipeline) -> Bundle:
     stages.run("label", {}, do_label, ("convert", "saliency"))
     encoder("encoder", ("rgb", "saliency"), "label")
     metrics |= policy("policy", "encoder", "keypoints")
-    scoring = ScoreSaliency(
-        bundle=out / "policy" / train_policy.BUNDLE, bags=test_bags if options.test_demos else bags, clicks=clicks
-    )
+    scoring = ScoreSaliency(bundle=out / "policy" / train_policy.BUNDLE, bags=scored, clicks=clicks)
     found = stages.run("score", settings(scoring), lambda fresh: score.score(scoring), ("record_test", "policy"))
     metrics["saliency"] = found | {"test_demos": options.test_demos}
     metrics["evaluation"] = {"keypoints": closed_loop("evaluate", "policy")}
@@ -209,16 +170,6 @@ def finish(options: Pipeline, out: Path, metrics: dict[str, Any], stages: Stages
     )
     console().print(f"bundle: {bundle.folder} ({bundle.id}), made in {seconds / 60:.1f} minutes")
     return bundle
-
-
-def set_aside(folder: Path) -> None:
-    """Make room for other recordings. Nobody's are ever deleted."""
-    if folder.exists():
-        number = 1
-        while (aside := folder.with_name(f"{folder.name}-before-{number}")).exists():
-            number += 1
-        folder.rename(aside)
-        console().print(f"{folder}: recorded with other options, kept as {aside}")
 
 
 def _without(figures: dict[str, Any], key: str) -> dict[str, Any]:

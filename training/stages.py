@@ -6,10 +6,12 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from training.common import console, write_json
+from visarl.config import ModelConfig, to_dict
 from visarl.process import commit
 
 Work = Callable[[bool], dict[str, Any]]
@@ -38,7 +40,7 @@ class Stage:
         return found if found.get("hash") == self.hash else None
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Do it, done before or not; the marker. An exception leaves none, so the next call takes the stage up again."""
+        """Do it, done before or not; the marker. An exception leaves none: the next call takes the stage up again."""
         self._marker.unlink(missing_ok=True)
         new = {"hash": self.hash, "seconds": 0.0, "commits": []}
         before = json.loads(self._begun.read_text()) if self._begun.exists() else new
@@ -59,6 +61,17 @@ class Stage:
         done = {"hash": self.hash, "seconds": taken, "commits": commits, "figures": figures}
         write_json(self._marker, done)
         return done
+
+
+_NOT_THE_RESULT = ("preset", "device", "threads", "workers", "domain", "checkpoint_every", "restart")
+"""Options that a stage's result does not depend on, and the preset, which stands there as the configuration it means.
+Nor do paths: they follow from the run's folder."""
+
+
+def settings_of(options: Any, config: ModelConfig) -> dict[str, Any]:
+    """The options that a stage's result depends on, and the configuration where they choose one, as plain values."""
+    plain = {k: v for k, v in asdict(options).items() if k not in _NOT_THE_RESULT and not isinstance(v, (Path, list))}
+    return plain | ({"config": to_dict(config)} if hasattr(options, "preset") else {})
 
 
 class Stages:

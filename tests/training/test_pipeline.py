@@ -11,7 +11,7 @@ import pytest
 
 from tests.training.conftest import see_clearly
 from tests.unit.data.synthetic import Scene, synthetic_bag
-from training import label, pipeline, train_policy
+from training import collect, label, pipeline, train_policy
 from training.card import write_card
 from training.common import command
 from visarl.bundle import load_bundle
@@ -131,7 +131,7 @@ def test_other_recordings_are_set_aside(tmp_path: Path) -> None:
     for i in range(2):
         (tmp_path / "bags").mkdir()
         (tmp_path / "bags" / "kept").write_text(str(i))
-        pipeline.set_aside(tmp_path / "bags")
+        collect.set_aside(tmp_path / "bags")
     assert [(tmp_path / f"bags-before-{i + 1}" / "kept").read_text() for i in range(2)] == ["0", "1"]
 
 
