@@ -54,6 +54,9 @@ VERBS: dict[str, Verb] = {
     "pipeline": Verb(
         "visarl.training_options:Pipeline", "training.pipeline:main", "all of it from nothing: record, train, evaluate"
     ),
+    "study table5": Verb(
+        "visarl.training_options:Table5", "training.study.table5:main", "the paper's Table V in simulation, with controls"
+    ),
 }
 
 DEBUG_VARIABLE = "VISARL_TRACEBACK"

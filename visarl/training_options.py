@@ -226,6 +226,65 @@ class Pipeline:
     """ROS domain of the graphs; None takes one in which nobody on this machine is."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Table5:
+    """The paper's Table V with controls, in simulation: everything from demonstrations to a results page.
+
+    A second call goes on where the first stopped, and adds arms, tasks or seeds to it.
+    """
+
+    out: Path = Path("runs/table5")
+    """Folder of the study; on a Ray cluster, one that all machines share."""
+    docs: Path | None = None
+    """Folder of results.md and results.json; None leaves them in `out`."""
+    tasks: tuple[str, ...] = ("pick_apple", "pick_red_block", "bread_to_plate", "apple_to_bowl")
+    arms: tuple[str, ...] = (
+        "rgb",
+        "rgb_softmax",
+        "pretraining_only",
+        "saliency_mean",
+        "saliency",
+        "saliency_chunk",
+        "keypoints",
+        "shuffled",
+        "oracle",
+        "state",
+    )
+    """What is compared; see training/study/arms.py."""
+    preset: str = "64"
+    """Sizes of the models: 64, 112, 224, 224p8, or a JSON file with a configuration."""
+    demos: int = 10
+    """Demonstrations a task."""
+    test_demos: int = 2
+    """Further ones a task, on which the saliency is scored."""
+    disturbance: float = 0.015
+    """Noise on the recorded motion [m/s rms]."""
+    frames: int = 10
+    """Frames a task that get clicks."""
+    seeds: int = 3
+    """Training seeds."""
+    rollouts: int = 51
+    """Evaluation scenes a task and arm, shared out among the training seeds."""
+    select: int = 6
+    """Validation scenes that choose a policy's checkpoint; 0 takes the last."""
+    ladder: int = 2
+    """Checkpoints to choose from."""
+    saliency_iterations: int = TrainSaliency.iterations
+    encoder_iterations: int = 1000
+    policy_iterations: int = TrainPolicy.iterations
+    graph_starts: int = 5
+    """Starts a task of our arm that are done again over the ROS graph."""
+    limit_s: float | None = None
+    """A start that has not succeeded by then has failed; None takes the task's."""
+    workers: int = 2
+    """Jobs at a time, a thread each."""
+    ray: str | None = None
+    """Address of a running Ray cluster (`auto`, or ray://HOST:PORT) that does the jobs instead."""
+    device: Device = "auto"
+    domain: int | None = None
+    """ROS domain of the graphs; None takes one in which nobody on this machine is."""
+
+
 def parse_seeds(text: str) -> list[int]:
     """Seeds of `first:end` (end excluded) or of a comma-separated list.
 
