@@ -1,0 +1,76 @@
+"""What is compared: encoders by what they saw, and arms by what the policy gets of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from visarl.config import ReadoutConfig, ReadoutKind
+
+Maps = Literal["predicted", "oracle", "shuffled"]
+
+
+@dataclass(frozen=True)
+class EncoderKind:
+    """A MultiMAE, by its modalities and by where its maps come from."""
+
+    modalities: tuple[str, ...]
+    """In pretraining."""
+    inputs: tuple[str, ...]
+    """In use."""
+    maps: Maps = "predicted"
+
+
+ENCODERS = {
+    "rgb": EncoderKind(("rgb",), ("rgb",)),
+    "pretraining_only": EncoderKind(("rgb", "saliency"), ("rgb",)),
+    "saliency": EncoderKind(("rgb", "saliency"), ("rgb", "saliency")),
+    "shuffled": EncoderKind(("rgb", "saliency"), ("rgb", "saliency"), "shuffled"),
+    "oracle": EncoderKind(("rgb", "saliency"), ("rgb", "saliency"), "oracle"),
+}
+
+
+@dataclass(frozen=True)
+class StudyArm:
+    """One row of the table."""
+
+    title: str
+    encoder: str | None
+    """A key of `ENCODERS`; None is told the true state instead of pictures."""
+    readout: ReadoutKind = "mean"
+    components: int = ReadoutConfig.components
+    head: Literal["step", "chunk"] = "step"
+
+    @property
+    def maps(self) -> Maps:
+        return "predicted" if self.encoder is None else ENCODERS[self.encoder].maps
+
+
+ARMS = {
+    "rgb": StudyArm("RGB, mean of tokens (the paper's RGB)", "rgb"),
+    "rgb_softmax": StudyArm("RGB, learned spatial-softmax keypoints", "rgb", "spatial_softmax"),
+    "pretraining_only": StudyArm("RGB, saliency in pretraining only", "pretraining_only"),
+    "saliency_mean": StudyArm("RGB + saliency, mean of tokens (the paper's ViSaRL)", "saliency"),
+    "saliency": StudyArm("RGB + saliency, keypoints", "saliency", "keypoints"),
+    "saliency_chunk": StudyArm("RGB + saliency, keypoints, action chunks (L1)", "saliency", "keypoints", head="chunk"),
+    "keypoints": StudyArm("keypoints alone", "saliency", "keypoints", components=0),
+    "shuffled": StudyArm("RGB + shuffled saliency, keypoints (control)", "shuffled", "keypoints"),
+    "oracle": StudyArm("RGB + oracle saliency, keypoints (control)", "oracle", "keypoints"),
+    "state": StudyArm("true positions (ceiling)", None),
+}
+"""In the order of the table."""
+
+OURS = "saliency"
+"""The arm that is shipped."""
+
+RGB_ARMS = ("rgb", "rgb_softmax")
+
+PAPER = {
+    "rgb": {"pick_apple": 6, "pick_red_block": 4, "bread_to_plate": 3, "apple_to_bowl": 1},
+    "saliency_mean": {"pick_apple": 8, "pick_red_block": 7, "bread_to_plate": 6, "apple_to_bowl": 6},
+}
+"""Table V of the paper: successes of 10 on the real arm."""
+PAPER_STARTS = 10
+
+PAPER_TASKS = ("pick_apple", "pick_red_block", "bread_to_plate", "apple_to_bowl")
+"""In the paper's order."""

@@ -1,0 +1,270 @@
+"""Table V of the paper with controls, on the simulated Jaco: everything from demonstrations to a results page.
+
+    visarl study table5 --out runs/table5
+
+Demonstrations are recorded through the ROS graph, one task after the other; then saliency models, encoders, policies
+and closed-loop starts run side by side. The same command goes on where it was interrupted. One saliency model serves a
+task, as in the paper; one encoder of each kind and training seed serves all tasks; policies have a seed each, and share
+out the evaluation scenes among them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from training import evaluate, train_encoder, train_policy, train_saliency
+from training.collect import Collection, collect
+from training.common import console, provenance
+from training.stages import Stages, settings_of
+from training.study import results, showcase
+from training.study.arms import ARMS, ENCODERS, OURS, EncoderKind
+from training.study.jobs import Figures, Job, Plan, estimate, executor, run
+from visarl.config import ModelConfig, get_preset
+from visarl.errors import ConfigError, suggest
+from visarl.process import commit
+from visarl.sim.scene import get_task
+from visarl.sim.seeds import EVALUATION_SEEDS, VALIDATION_SEEDS
+from visarl.training_options import (
+    Evaluate,
+    Label,
+    ScoreSaliency,
+    Table5,
+    TrainEncoder,
+    TrainPolicy,
+    TrainSaliency,
+)
+
+CELLS = "training.study.cells"
+STATE_PART = "policy.safetensors"
+
+SALIENCY_STEP_S, RGB_IMAGE_S, BOTH_IMAGE_S, POLICY_STEP_S, START_S = 0.35, 0.006, 0.011, 0.09, 7.0
+"""What a training step of a saliency model, a picture in pretraining (RGB alone, with saliency), a training step of a
+policy and a start take on one core of an AMD EPYC with AVX-512. Only the estimate uses them."""
+RECORDING_S, GRAPH_START_S = 18.0, 20.0
+"""A demonstration and a start over the graph take about so long, in real time."""
+
+
+def main(options: Table5) -> None:
+    found = study(options)
+    print(json.dumps(found["table5_sums"]))
+
+
+def study(options: Table5) -> dict[str, Any]:
+    """Do what is not done yet; the results, see `training.study.results`.
+
+    Raises:
+        ConfigError: an option is refused; StudyError: a job failed; what recording and the graph raise.
+    """
+    began, made_by = time.monotonic(), commit()
+    check(options)
+    config = get_preset(options.preset)
+    out = options.out.absolute()
+    collections = [collection(options, out, task) for task in options.tasks]
+    names = [name for one in collections for name in one.stages] + [f"graph/{task}" for task in options.tasks]
+    stages = Stages(out / "stages", [*names, "videos"])
+    workers = executor(options.workers, options.ray)
+    try:
+        console().print(
+            f"demonstrations: about {recording_seconds(options, collections) / 60:.0f} minutes in real time; then "
+            + estimate(make_plan(options, config, collections, None), workers.slots)
+        )
+        recorded = {one.task: collect(one, config, stages) for one in collections}
+        plan = make_plan(options, config, collections, stages)
+        console().print(estimate(plan, workers.slots, len(options.tasks) * options.graph_starts * GRAPH_START_S))
+        figures = run(plan, workers)
+    finally:
+        workers.close()
+    graph = {task: on_graph(options, config, stages, plan, task, figures) for task in options.tasks}
+    origin = provenance(0, time.monotonic() - began, made_by)
+    found = results.table5(options, figures, recorded, graph, origin, plan)
+    showcase.make(options, config, stages, plan, figures, found)
+    results.publish(options.docs or out, found)
+    return found
+
+
+def check(options: Table5) -> None:
+    """
+    Raises:
+        ConfigError: no such task or arm, or counts that make no sense.
+    """
+    for task in options.tasks:
+        get_task(task)
+    for arm in options.arms:
+        if arm not in ARMS:
+            raise ConfigError(f"arms: {suggest(arm, ARMS)}, found {arm!r}")
+    for name in ("seeds", "rollouts", "demos", "frames", "workers"):
+        if getattr(options, name) < 1:
+            raise ConfigError(f"{name}: expected at least 1, found {getattr(options, name)}")
+    if options.rollouts < options.seeds or options.rollouts > len(EVALUATION_SEEDS):
+        raise ConfigError(
+            f"rollouts: expected {options.seeds} (one a training seed) to {len(EVALUATION_SEEDS)}, "
+            f"found {options.rollouts}"
+        )
+    if not 0 <= options.select <= len(VALIDATION_SEEDS):
+        raise ConfigError(f"select: expected 0 to {len(VALIDATION_SEEDS)}, found {options.select}")
+
+
+def collection(options: Table5, out: Path, task: str) -> Collection:
+    """Where a task's demonstrations lie."""
+    return Collection(
+        out / "demos" / task, task, options.demos, options.test_demos, options.disturbance, options.frames, 0,
+        options.domain, f"demos/{task}/",
+    )  # fmt: skip
+
+
+def recording_seconds(options: Table5, collections: list[Collection]) -> float:
+    """What recording would take [s]; demonstrations that are there count as done."""
+    have = sum(len(list(one.bags.glob("*/"))) + len(list(one.test_bags.glob("*/"))) for one in collections)
+    return max(0, len(collections) * (options.demos + options.test_demos) - have) * RECORDING_S
+
+
+def evaluation_seeds(options: Table5, seed: int) -> list[int]:
+    """The scenes of one training seed's policies: each scene is met by the same seed in every arm."""
+    scenes = EVALUATION_SEEDS[: options.rollouts]
+    share = [round(i * len(scenes) / options.seeds) for i in range(options.seeds + 1)]
+    return list(scenes[share[seed] : share[seed + 1]])
+
+
+def make_plan(options: Table5, config: ModelConfig, collections: list[Collection], stages: Stages | None) -> Plan:
+    """The jobs of the study; without `stages` nothing counts as recorded."""
+    out = options.out.absolute()
+    before = {} if stages is None else {name: stages.stages[name] for one in collections for name in one.stages}
+    shared: dict[str, Any] = {"device": options.device, "threads": 1}
+    jobs: list[Job] = []
+
+    def add(name: str, function: str, wanted: Any, after: tuple[str, ...], seconds: float) -> None:
+        known = tuple(one for one in after if stages is not None or not one.startswith("demos/"))
+        settings = settings_of(wanted, config)
+        jobs.append(Job(name, f"{CELLS}:{function}", {"options": wanted}, settings, known, seconds))
+
+    kinds = {ARMS[arm].encoder: ENCODERS[str(ARMS[arm].encoder)] for arm in options.arms if ARMS[arm].encoder}
+    for one in collections if any("saliency" in kind.modalities for kind in kinds.values()) else []:
+        part = out / "saliency" / one.task / train_saliency.PART
+        training = TrainSaliency(
+            out=part.parent, bags=one.bags, clicks=one.clicks, preset=options.preset,
+            iterations=options.saliency_iterations, **shared,
+        )  # fmt: skip
+        seconds = SALIENCY_STEP_S * options.saliency_iterations
+        add(f"saliency/{one.task}", "saliency", training, (f"demos/{one.task}/click",), seconds)
+        labelling = Label(episodes=one.episodes, saliency=part, **shared)
+        add(f"label/{one.task}", "labels", labelling, (f"saliency/{one.task}", f"demos/{one.task}/convert"), 40.0)
+
+    for seed in range(options.seeds):
+        for name, kind in kinds.items():
+            wanted = TrainEncoder(
+                out=out / "encoder" / f"{name}-{seed}",
+                episodes=[one.episodes for one in collections],
+                preset=options.preset,
+                modalities=kind.modalities,
+                inputs=kind.inputs,
+                maps=kind.maps,
+                iterations=options.encoder_iterations,
+                seed=seed,
+                **shared,
+            )
+            image_s = BOTH_IMAGE_S if "saliency" in kind.modalities else RGB_IMAGE_S
+            seconds = options.encoder_iterations * wanted.batch * image_s
+            add(f"encoder/{name}-{seed}", "encoder", wanted, _maps_of(kind, collections), seconds)
+        for arm in options.arms:
+            for one in collections:
+                jobs += cell(options, config, one, arm, seed, stages is not None)
+    scored = [one for one in collections if options.test_demos and OURS in options.arms]
+    for one in scored:
+        bundle = policy_folder(out, OURS, one.task, 0) / train_policy.BUNDLE
+        scoring = ScoreSaliency(bundle=bundle, bags=one.test_bags, clicks=one.clicks)
+        after = (f"policy/{OURS}/{one.task}-0", f"demos/{one.task}/record_test")
+        add(f"score/{one.task}", "saliency_scores", scoring, after, 30.0)
+    return Plan(out, jobs, before)
+
+
+def _maps_of(kind: EncoderKind, collections: list[Collection]) -> tuple[str, ...]:
+    predicted = "saliency" in kind.modalities and kind.maps != "oracle"
+    return tuple(f"label/{one.task}" if predicted else f"demos/{one.task}/convert" for one in collections)
+
+
+def policy_folder(out: Path, arm: str, task: str, seed: int) -> Path:
+    """Where an arm's policy lies."""
+    return out / "policy" / arm / f"{task}-{seed}"
+
+
+def cell(options: Table5, config: ModelConfig, one: Collection, arm: str, seed: int, recorded: bool) -> list[Job]:
+    """Training one policy, and its closed-loop starts."""
+    out, kind = options.out.absolute(), ARMS[arm]
+    folder = policy_folder(out, arm, one.task, seed)
+    saliency_part = out / "saliency" / one.task / train_saliency.PART
+    sees_maps = kind.encoder is not None and "saliency" in ENCODERS[kind.encoder].inputs
+    wanted = TrainPolicy(
+        out=folder,
+        episodes=one.episodes,
+        saliency=saliency_part if sees_maps else None,
+        encoder=out / "encoder" / f"{kind.encoder}-{seed}" / train_encoder.PART,
+        maps=kind.maps,
+        readout=kind.readout,
+        components=kind.components,
+        head=kind.head,
+        iterations=options.policy_iterations,
+        ladder=options.ladder,
+        select=options.select,
+        workers=1,
+        diagnostics=False,
+        seed=seed,
+        device=options.device,
+        threads=1,
+    )
+    if kind.encoder is None:
+        function, after = "state_policy", (f"demos/{one.task}/convert",) if recorded else ()
+    else:
+        function, after = "policy", (f"encoder/{kind.encoder}-{seed}",)
+        after += (f"saliency/{one.task}",) if sees_maps else ()
+    rungs = options.ladder * options.select
+    seconds = POLICY_STEP_S * options.policy_iterations + START_S * rungs
+    train = Job(
+        f"policy/{arm}/{one.task}-{seed}", f"{CELLS}:{function}", {"options": wanted}, settings_of(wanted, config),
+        after, seconds,
+    )  # fmt: skip
+    scenes = evaluation_seeds(options, seed)
+    arguments = {
+        "policy": folder / (STATE_PART if kind.encoder is None else train_policy.BUNDLE),
+        "maps": None if kind.encoder is None else kind.maps,
+        "episodes": one.episodes,
+        "task": one.task,
+        "seeds": scenes,
+        "limit_s": options.limit_s,
+    }
+    settings = {"seeds": scenes, "limit_s": options.limit_s}
+    starts = Job(
+        f"starts/{arm}/{one.task}-{seed}", f"{CELLS}:rollouts", arguments, settings, (train.name,),
+        START_S * len(scenes),
+    )  # fmt: skip
+    return [train, starts]
+
+
+def on_graph(
+    options: Table5, config: ModelConfig, stages: Stages, plan: Plan, task: str, figures: Figures
+) -> dict[str, Any]:
+    """Some of our arm's starts again through the ROS graph, beside how they ended in process."""
+    if options.graph_starts < 1 or OURS not in options.arms:
+        return {}
+    scenes = evaluation_seeds(options, 0)[: options.graph_starts]
+    wanted = Evaluate(
+        bundle=policy_folder(options.out.absolute(), OURS, task, 0) / train_policy.BUNDLE,
+        seeds=",".join(map(str, scenes)),
+        graph=True,
+        limit_s=options.limit_s,
+        domain=options.domain,
+    )
+    name = f"starts/{OURS}/{task}-0"
+    stages.stages[name] = plan.stages[name]
+    done = stages.run(f"graph/{task}", settings_of(wanted, config), lambda fresh: evaluate.evaluate(wanted), (name,))
+    here = {start["seed"]: start["success"] for start in figures[name]["starts"]}
+    there = {start["seed"]: start["success"] for start in done["starts"]}
+    return {
+        "n": len(scenes),
+        "graph": sum(there.values()),
+        "process": sum(here[seed] for seed in scenes),
+        "agree": sum(here[seed] == there[seed] for seed in scenes),
+        "rate_hz": done["rate_hz"],
+    }
