@@ -55,7 +55,7 @@ VERBS: dict[str, Verb] = {
         "visarl.training_options:Pipeline", "training.pipeline:main", "all of it from nothing: record, train, evaluate"
     ),
     "study table5": Verb(
-        "visarl.training_options:Table5", "training.study.table5:main", "the paper's Table V in simulation, with controls"
+        "visarl.training_options:Table5", "training.study.table5:main", "Table V in simulation, with controls"
     ),
 }
 
