@@ -11,6 +11,7 @@ from visarl.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
 Engine = Literal["auto", "torch", "openvino"]
+Maps = Literal["predicted", "oracle", "shuffled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,9 @@ class TrainEncoder(Training):
     """Seen in pretraining."""
     inputs: tuple[str, ...] | None = None
     """Seen in use; None takes `modalities`. ("rgb",) of both is the paper's "saliency in pretraining only"."""
+    maps: Maps = "predicted"
+    """Whose saliency maps: the model's (`visarl label`); as controls, true ones of the simulator, or the model's of
+    other pictures."""
     iterations: int = 700
     """About 45 passes over the thousand pictures of ten demonstrations."""
     batch: int = 64
@@ -148,8 +152,8 @@ class Evaluate:
     """first:last+1, or a comma-separated list."""
     graph: bool = False
     """Through the ROS graph, one process a node; otherwise in this process with the graph's latency modelled."""
-    limit_s: float = 25.0
-    """An episode that has not succeeded by then has failed."""
+    limit_s: float | None = None
+    """An episode that has not succeeded by then has failed; None takes the task's."""
     engine: Engine = "auto"
     latency_s: float = 0.05
     """Without the graph: from the frame's stamp to the action's effect [s]."""
@@ -215,8 +219,8 @@ class Pipeline:
     """Validation starts that choose the policy's checkpoint; 0 takes the last."""
     diagnostic_starts: int = 10
     """Validation starts of each diagnostic policy."""
-    limit_s: float = 25.0
-    """A start that has not succeeded by then has failed."""
+    limit_s: float | None = None
+    """A start that has not succeeded by then has failed; None takes the task's."""
     workers: int = 2
     """Processes of the evaluation."""
     device: Device = "auto"
