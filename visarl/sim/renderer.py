@@ -1,8 +1,10 @@
-"""Pictures of the scene, drawn in a thread of their own."""
+"""Pictures of the scene, its depth and what is where in it, drawn in a thread of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,9 @@ from numpy.typing import NDArray
 from visarl.errors import SimulationError
 from visarl.sim.backend import mujoco
 from visarl.sim.scene import CAMERA
+
+SIZES = 3
+"""Contexts kept, one a picture's size: opening one takes as long as drawing dozens of pictures."""
 
 
 class SceneRenderer:
@@ -22,8 +27,7 @@ class SceneRenderer:
         self._model = model
         self._data = mujoco.MjData(model)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="sim-render")
-        self._renderer: mujoco.Renderer | None = None
-        self._size = (0, 0)
+        self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}  # the last one was used last
         self._closed = False
 
     def draw(self, qpos: NDArray[np.float64], width: int, height: int) -> NDArray[np.uint8]:
@@ -34,18 +38,38 @@ class SceneRenderer:
         """
         return self._worker.submit(self._draw, qpos, width, height).result()
 
-    def _draw(self, qpos: NDArray[np.float64], width: int, height: int) -> NDArray[np.uint8]:
-        if self._renderer is None or self._size != (width, height):
-            self._release()
-            self._renderer = self._open(width, height)
-            self._size = (width, height)
+    def draw_depth(self, qpos: NDArray[np.float64], width: int, height: int) -> NDArray[np.float32]:
+        """Distance of what each pixel of that picture shows, (height, width) float32 [m], along the camera's axis.
+
+        Where nothing is, the farthest that the camera sees. Raises like `draw`.
+        """
+        return self._worker.submit(self._draw, qpos, width, height, _depth).result()
+
+    def draw_segmentation(self, qpos: NDArray[np.float64], width: int, height: int) -> NDArray[np.int32]:
+        """The model's geom that each pixel of that picture shows, (height, width) int32; -1 where none is.
+
+        Raises like `draw`.
+        """
+        return self._worker.submit(self._draw, qpos, width, height, _segmentation).result()
+
+    def _draw(
+        self,
+        qpos: NDArray[np.float64],
+        width: int,
+        height: int,
+        read: Callable[[mujoco.Renderer], NDArray[Any]] = mujoco.Renderer.render,
+    ) -> NDArray[Any]:
+        renderer = self._renderers.pop((width, height), None) or self._open(width, height)
+        self._renderers[width, height] = renderer
         self._data.qpos[:] = qpos
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
-        self._renderer.update_scene(self._data, CAMERA)
-        return self._renderer.render()
+        renderer.update_scene(self._data, CAMERA)
+        return read(renderer)
 
     def _open(self, width: int, height: int) -> mujoco.Renderer:
+        while len(self._renderers) >= SIZES:
+            self._renderers.pop(next(iter(self._renderers))).close()
         try:
             renderer = mujoco.Renderer(self._model, height, width)
         except Exception as error:  # each OpenGL back-end raises its own kind
@@ -58,13 +82,29 @@ class SceneRenderer:
         return renderer
 
     def _release(self) -> None:
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        while self._renderers:
+            self._renderers.popitem()[1].close()
 
     def close(self) -> None:
-        """Free the context, in the thread that owns it: otherwise EGL complains when the process ends."""
+        """Free the contexts, in the thread that owns them: otherwise EGL complains when the process ends."""
         if not self._closed:
             self._closed = True
             self._worker.submit(self._release).result()
             self._worker.shutdown()
+
+
+def _depth(renderer: mujoco.Renderer) -> NDArray[np.float32]:
+    renderer.enable_depth_rendering()
+    try:
+        return renderer.render()
+    finally:
+        renderer.disable_depth_rendering()
+
+
+def _segmentation(renderer: mujoco.Renderer) -> NDArray[np.int32]:
+    renderer.enable_segmentation_rendering()
+    try:
+        found = renderer.render()
+    finally:
+        renderer.disable_segmentation_rendering()
+    return np.where(found[..., 1] == mujoco.mjtObj.mjOBJ_GEOM, found[..., 0], -1).astype(np.int32)
