@@ -107,4 +107,5 @@ def _segmentation(renderer: mujoco.Renderer) -> NDArray[np.int32]:
         found = renderer.render()
     finally:
         renderer.disable_segmentation_rendering()
-    return np.where(found[..., 1] == mujoco.mjtObj.mjOBJ_GEOM, found[..., 0], -1).astype(np.int32)
+    # int: with the enumeration itself, NumPy compares one object after the other.
+    return np.where(found[..., 1] == int(mujoco.mjtObj.mjOBJ_GEOM), found[..., 0], -1).astype(np.int32)
