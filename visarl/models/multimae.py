@@ -45,8 +45,16 @@ class Attention(nn.Module):
         context = queries if context is None else context
         q = self.query(queries).reshape(batch, length, self.heads, -1).transpose(1, 2)
         k, v = self.key_value(context).reshape(batch, context.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v)
+        attended = _attend(q, k, v)
         return self.out(attended.transpose(1, 2).reshape(batch, length, dim))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention of (B, heads, n, width)."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled():
+        # torch's fused one is five times slower here: its gradient goes through blocks made for long sequences.
+        return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def _mlp(dim: int, ratio: float) -> nn.Sequential:
