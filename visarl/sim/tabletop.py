@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,12 @@ from numpy.typing import NDArray
 from visarl.contract import CAMERA_HEIGHT, CAMERA_WIDTH, ArmContract, get_contract
 from visarl.errors import ArmError, SimulationError
 from visarl.robot.interfaces import ArmState
-from visarl.sim import scene
+from visarl.sim import clips, scene
 from visarl.sim.backend import mujoco
 from visarl.sim.controller import TOOL_SITE_FULL, TwistController, rotation_matrix, solve_pose
+from visarl.sim.looks import Looks
+from visarl.sim.modalities import normals
+from visarl.sim.perturb import get_change
 from visarl.sim.renderer import SceneRenderer
 from visarl.sim.scene import TASKS, Task, get_task
 from visarl.sim.seeds import TRAIN_SEEDS
@@ -79,15 +83,25 @@ class Simulator:
         seed: everything random in the scene follows from it.
         disturbance: rms of a slow random velocity [m/s] added to the executed motion, for demonstrations that visit
             states beside the expert's path while the recorded command stays clean; zero for evaluation.
+        perturbation: a key of `perturb.CHANGES`: other looks than those of the demonstrations.
+        videos: folder with the moving pictures of perturbations that have one; None generates them.
     """
 
     contract: ArmContract = get_contract("jaco2")
 
-    def __init__(self, task: str = "pick_red_block", seed: int = 0, disturbance: float = 0.0) -> None:
+    def __init__(
+        self,
+        task: str = "pick_red_block",
+        seed: int = 0,
+        disturbance: float = 0.0,
+        perturbation: str = "none",
+        videos: Path | None = None,
+    ) -> None:
         if not 0.0 <= disturbance <= 0.1:
             raise SimulationError(f"disturbance {disturbance} m/s: expected 0 to 0.1")
         self.disturbance = disturbance
-        self.seed = 0
+        self.seed, self.perturbation = 0, perturbation
+        self._videos = videos
         self._lock = threading.RLock()  # state of the physics
         self._drawing = threading.Lock()  # the model's looks; always taken before _lock
         self._stopped = False
@@ -98,13 +112,18 @@ class Simulator:
 
     # ---- scene -------------------------------------------------------------------------------------------------
 
-    def reset(self, task: str | None = None, seed: int | None = None) -> SceneTruth:
-        """Start an episode: the scene of `task` (default: the present one), everything random drawn from `seed`."""
+    def reset(
+        self, task: str | None = None, seed: int | None = None, perturbation: str | None = None
+    ) -> SceneTruth:
+        """Start an episode: the scene of `task`, everything random drawn from `seed`. What is None stays as it is."""
         if seed is not None and seed < 0:
             raise SimulationError(f"seed {seed}: expected a number from 0 up")
         with self._drawing:
             self._check_open()
             spec = get_task(task) if task is not None else self.task
+            wanted = self.perturbation if perturbation is None else perturbation
+            change, number = get_change(wanted), self.seed if seed is None else int(seed)
+            clip = clips.clip(number, self._videos) if change.table_share is not None else None
             # Without _lock: a scene takes seconds to compile, and an arm that is silent for so long counts as hung.
             built = self._build(spec) if self._renderer is None or spec != self.task else None
             if built is not None and self._renderer is not None:
@@ -112,9 +131,11 @@ class Simulator:
             with self._lock:
                 if built is not None:
                     self._take(spec, *built)
-                self.seed = self.seed if seed is None else int(seed)
+                self.seed, self.perturbation = number, wanted
                 self._noise_rng = np.random.default_rng([self.seed, 1])
+                self._looks.restore()
                 self._scatter(np.random.default_rng(self.seed))
+                self._looks.apply(change, self.seed, clip)
                 self._settle()
                 return self.truth()
 
@@ -132,6 +153,7 @@ class Simulator:
     ) -> None:
         self.task = task
         self._model, self._data, self._renderer, self._controller = model, data, renderer, controller
+        self._looks = Looks(model)
         self._tool = self._model.site(TOOL_SITE_FULL).id
         self._camera = self._model.camera(scene.CAMERA).id
         self._body = self._model.body(scene.OBJECT).id
@@ -303,7 +325,34 @@ class Simulator:
                 qpos, truth, stamp_ns = self._data.qpos.copy(), self.truth(), time.time_ns()
                 renderer = self._renderer
             assert renderer is not None  # _check_open
-            return renderer.draw(qpos, width, height), truth, stamp_ns
+            picture = renderer.draw(qpos, width, height)
+            return self._looks.finish(picture, renderer, qpos, truth.time_s), truth, stamp_ns
+
+    def render_modalities(
+        self, width: int = CAMERA_WIDTH, height: int = CAMERA_HEIGHT
+    ) -> dict[str, NDArray[np.float32]]:
+        """What a depth camera in the front camera's place would see, float32: `depth` (height, width), the distance [m]
+        along the camera's axis, and `normals` (height, width, 3), see `modalities.normals`.
+
+        A moving picture of a perturbation is not there: it has no depth of its own.
+        """
+        with self._drawing:
+            with self._lock:
+                self._check_open()
+                qpos, renderer = self._data.qpos.copy(), self._renderer
+                fovy = float(self._model.cam_fovy[self._camera])
+            assert renderer is not None  # _check_open
+            depth = renderer.draw_depth(qpos, width, height)
+            return {"depth": depth, "normals": normals(depth, fovy)}
+
+    def render_segmentation(self, width: int = CAMERA_WIDTH, height: int = CAMERA_HEIGHT) -> NDArray[np.int32]:
+        """The geom of `model` that each pixel of the picture shows, (height, width); -1 where none is."""
+        with self._drawing:
+            with self._lock:
+                self._check_open()
+                qpos, renderer = self._data.qpos.copy(), self._renderer
+            assert renderer is not None  # _check_open
+            return renderer.draw_segmentation(qpos, width, height)
 
     def truth(self) -> SceneTruth:
         """What is true of the scene now."""
