@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,17 +15,23 @@ from visarl.config import PreprocessConfig
 from visarl.contract import BASE_FRAME, CONTROL_RATE_HZ, ArmContract, get_contract
 from visarl.data.align import Steps, active_range, align, nearest
 from visarl.data.bags import ARM_STATE, IMAGE, TELEOP_ACTION, TRUTH, Bag, frames_from_bag, to_ns
-from visarl.data.episodes import create, finish, new_dataset, normalise, reserve, write_header
+from visarl.data.episodes import (
+    NUMBERS_BYTES,
+    create,
+    finish,
+    new_dataset,
+    normalise,
+    reserve,
+    write_header,
+    write_steps,
+    write_truth,
+)
 from visarl.data.labels import Label, load_label
 from visarl.errors import DataError, VisarlError
 from visarl.preprocess import crop
 
 MIN_STEPS = 10
 """A shorter episode is a mistake of the person at the keyboard, not a demonstration."""
-
-
-NUMBERS_BYTES = 1000
-"""Upper bound of a step's numbers."""
 
 
 @dataclass(frozen=True)
@@ -207,9 +212,18 @@ def _convert_bag(
     reserve(file, pictures * preprocess.size**2 * 3 + len(steps) * NUMBERS_BYTES)
     clipped = int(np.sum(np.abs(shares).max(axis=1) > 1 + 1e-6))
     group = file["data"].create_group(demo)
-    _write_numbers(group, steps, shares, recorded, contract, success=label.label != "failure")
+    write_steps(
+        group,
+        contract,
+        stamps=steps.stamp,
+        actions=steps.action,
+        states=np.stack([contract.proprioception.validate(recorded.states[i]) for i in steps.state]),
+        image_stamps=steps.frame_stamp,
+        state_stamps=steps.state_stamp,
+        success=label.label != "failure",
+    )
     if recorded.truths:
-        _write_truth(group.create_group("truth"), steps, recorded, preprocess)
+        _write_truth(group, steps, recorded, preprocess)
     everything = file.create_group(f"frames/{demo}") if every_frame else None
     _write_frames(bag, group["obs"], everything, steps, frame_stamps, preprocess)
     task = label.task or (recorded.truths[0].task if recorded.truths else "unknown")
@@ -232,7 +246,6 @@ def _convert_bag(
         state_error_ms_p50=round(float(np.median(error)), 3),
         state_error_ms_max=round(float(error.max()), 3),
     )
-    group.attrs["num_samples"] = len(steps)
     for key, value in asdict(report).items():
         if key not in ("demo", "steps"):
             group.attrs[key] = value
@@ -276,36 +289,16 @@ def _action(message: Any) -> NDArray[np.float64]:
     return np.append(twist / CONTROL_RATE_HZ, message.gripper)
 
 
-def _write_numbers(
-    group: h5py.Group,
-    steps: Steps,
-    shares: NDArray[np.float64],
-    recorded: _Recorded,
-    contract: ArmContract,
-    success: bool,
-) -> None:
-    states = np.stack([contract.proprioception.validate(recorded.states[i]) for i in steps.state]).astype(np.float32)
-    end = np.zeros(len(steps), np.float32)
-    end[-1] = 1.0
-    group["actions"] = np.clip(shares, -1, 1).astype(np.float32)
-    group["actions_physical"] = np.clip(steps.action, contract.action.low, contract.action.high).astype(np.float32)
-    group["stamp"] = steps.stamp
-    group["rewards"] = end * float(success)
-    group["dones"] = end.astype(np.int64)
-    group["states"] = states
-    group["obs/proprioception"] = states
-    group["obs/image_stamp"] = steps.frame_stamp
-    group["obs/state_stamp"] = steps.state_stamp
-
-
 def _write_truth(group: h5py.Group, steps: Steps, recorded: _Recorded, preprocess: PreprocessConfig) -> None:
     chosen = [recorded.truths[i] for i in nearest(np.array(recorded.truth_stamps, dtype=np.int64), steps.frame_stamp)]
-    left, top, width, height = preprocess.crop
-    uv = np.stack([np.stack([truth.u, truth.v], axis=-1) for truth in chosen])
-    group.attrs["names"] = json.dumps(list(chosen[0].names))
-    group["positions"] = np.array([[[p.x, p.y, p.z] for p in truth.positions] for truth in chosen], dtype=np.float32)
-    group["uv"] = ((uv - [left, top]) / [width, height]).astype(np.float32)
-    group["visible"] = np.stack([np.asarray(truth.visible, dtype=bool) for truth in chosen])
+    write_truth(
+        group,
+        preprocess,
+        names=chosen[0].names,
+        positions=[[[p.x, p.y, p.z] for p in truth.positions] for truth in chosen],
+        uv=[np.stack([truth.u, truth.v], axis=-1) for truth in chosen],
+        visible=[truth.visible for truth in chosen],
+    )
 
 
 def _write_frames(

@@ -5,6 +5,7 @@
     actions           (T, A) float32 in [-1, 1]       actions_physical  (T, A) float32 [m, rad] a period
     stamp             (T,) int64 [ns] of the action   rewards, dones (T,)   states (T, D)
     obs/image         (T, S, S, 3) uint8 RGB          obs/proprioception (T, D) float32
+    obs/depth         (T, S, S) uint8 and obs/normals (T, S, S, 3) uint8, where `visarl simulate` was told to
     obs/image_stamp, obs/state_stamp (T,) int64 [ns]
     truth/            simulator only: positions (T, N, 3) [m], uv (T, N, 2) shares of obs/image, visible (T, N);
                       attribute names
@@ -35,6 +36,9 @@ from visarl.errors import DataError, suggest
 
 MARGIN_BYTES = 1 << 20
 """Room for HDF5's own tables beside the data."""
+
+NUMBERS_BYTES = 1000
+"""Upper bound of what a step takes beside its pictures."""
 
 GYM_ENVIRONMENT = 2
 """robomimic's `env_type` of an environment that is no simulator of its own."""
@@ -277,6 +281,65 @@ def write_header(file: h5py.File, contract: ArmContract, preprocess: PreprocessC
     data.attrs["preprocess"] = fingerprint(preprocess)
     data.attrs["preprocess_config"] = json.dumps(to_dict(preprocess))
     return data
+
+
+def write_steps(
+    group: h5py.Group,
+    contract: ArmContract,
+    *,
+    stamps: ArrayLike,
+    actions: ArrayLike,
+    states: ArrayLike,
+    image_stamps: ArrayLike,
+    state_stamps: ArrayLike,
+    success: bool,
+) -> None:
+    """All of a demo but its pictures and its truth, T steps.
+
+    Args:
+        group: the demo's, new.
+        actions: (T, A) physical; cut to the contract's bounds.
+        states: (T, D) proprioception.
+        stamps, image_stamps, state_stamps: (T,) [ns].
+    """
+    wanted = np.asarray(actions, dtype=np.float64)
+    steps = len(wanted)
+    end = np.zeros(steps, np.float32)
+    end[-1] = 1.0
+    group.attrs["num_samples"] = steps
+    group["actions"] = np.clip(normalise(wanted, contract), -1, 1).astype(np.float32)
+    group["actions_physical"] = np.clip(wanted, contract.action.low, contract.action.high).astype(np.float32)
+    group["rewards"] = end * float(success)
+    group["dones"] = end.astype(np.int64)
+    for key in ("states", "obs/proprioception"):
+        group[key] = np.asarray(states, dtype=np.float32)
+    for key, found in (("stamp", stamps), ("obs/image_stamp", image_stamps), ("obs/state_stamp", state_stamps)):
+        group[key] = np.asarray(found, dtype=np.int64)
+
+
+def write_truth(
+    group: h5py.Group,
+    preprocess: PreprocessConfig,
+    *,
+    names: Iterable[str],
+    positions: ArrayLike,
+    uv: ArrayLike,
+    visible: ArrayLike,
+) -> None:
+    """What the simulator knew of a demo's T steps, of N things.
+
+    Args:
+        group: the demo's.
+        positions: (T, N, 3) [m].
+        uv: (T, N, 2), shares of the camera's frame; they are kept as shares of the cropped picture.
+        visible: (T, N).
+    """
+    truth = group.create_group("truth")
+    left, top, width, height = preprocess.crop
+    truth.attrs["names"] = json.dumps(list(names))
+    truth["positions"] = np.asarray(positions, dtype=np.float32)
+    truth["uv"] = ((np.asarray(uv, dtype=np.float64) - [left, top]) / [width, height]).astype(np.float32)
+    truth["visible"] = np.asarray(visible, dtype=bool)
 
 
 def finish(file: h5py.File, validation_share: float) -> None:
