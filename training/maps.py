@@ -5,6 +5,7 @@ Encoders, policies and agents of a study take theirs from here, so that one cont
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import h5py
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from training.dataset import SALIENCY
 from visarl.config import SaliencyConfig
-from visarl.contract import ROLES
+from visarl.contract import PLAIN_ROLE, ROLES
 from visarl.data.annotations import Click, render
 from visarl.data.episodes import EpisodeFile, demo_number
 from visarl.errors import DataError
@@ -46,14 +47,24 @@ def oracle(file: EpisodeFile, demo: str, config: SaliencyConfig) -> NDArray[np.u
             f"{file.path}: {demo}: its truth tells where {', '.join(truth['names'])} are, not {', '.join(missing)}; "
             "adapt saliency.roles"
         )
-    plain = config.roles[0] not in ROLES
-    columns = [(i, role) for i, role in enumerate(truth["names"]) if role in (ROLES if plain else config.roles)]
-    found = np.empty((len(truth["uv"]), len(config.roles), config.image_size, config.image_size), np.uint8)
-    for step, (points, visible) in enumerate(zip(truth["uv"], truth["visible"], strict=True)):
+    shown = truth["visible"].astype(bool) & ((truth["uv"] >= 0) & (truth["uv"] <= 1)).all(axis=-1)
+    return draw(np.where(shown[..., None], truth["uv"], np.nan), truth["names"], config)
+
+
+def draw(points: NDArray[np.float64], names: Sequence[str], config: SaliencyConfig) -> NDArray[np.uint8]:
+    """A click's Gaussian at each of `config.roles`: (T, R, s, s) uint8.
+
+    Args:
+        points: (T, N, 2) shares of the picture, NaN for what it does not show.
+        names: (N,) roles of the points; those that are not among `config.roles` are left out.
+    """
+    wanted = ROLES if config.roles == (PLAIN_ROLE,) else config.roles
+    found = np.empty((len(points), len(config.roles), config.image_size, config.image_size), np.uint8)
+    for step, places in enumerate(points):
         clicks = [
-            Click(float(points[i, 0]), float(points[i, 1]), role)
-            for i, role in columns
-            if visible[i] and (points[i] >= 0).all() and (points[i] <= 1).all()
+            Click(float(u), float(v), name)
+            for name, (u, v) in zip(names, places, strict=True)
+            if name in wanted and np.isfinite((u, v)).all()
         ]
         found[step] = np.round(255 * render(clicks, config.roles, config.image_size, config.sigma))
     return found

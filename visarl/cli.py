@@ -51,6 +51,7 @@ VERBS: dict[str, Verb] = {
     "score saliency": Verb(
         "visarl.training_options:ScoreSaliency", "training.score:main", "predicted maps against clicks"
     ),
+    "probe": Verb("visarl.training_options:Probe", "training.probe:main", "where things are, read from an embedding"),
     "pipeline": Verb(
         "visarl.training_options:Pipeline", "training.pipeline:main", "all of it from nothing: record, train, evaluate"
     ),

@@ -8,6 +8,7 @@ from typing import Literal
 
 from visarl.config import ReadoutConfig, ReadoutKind
 from visarl.errors import ConfigError
+from visarl.sim.perturb import Perturbation
 
 Device = Literal["auto", "cpu", "cuda"]
 Engine = Literal["auto", "torch", "openvino"]
@@ -139,6 +140,34 @@ class TrainPolicy(Training):
     """Closed-loop starts (validation seeds) of each diagnostic; 0 reports its losses only."""
     half: bool = True
     """Store the bundle's weights in half precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """How well a frozen encoder tells where things are: linear regression from its embedding, on unseen scenes."""
+
+    encoder: Path
+    """The encoder part (safetensors)."""
+    saliency: Path | None = None
+    """The saliency part; None where the encoder's inputs are RGB alone, or the maps oracle."""
+    task: str = "pick_red_block"
+    """Scene of the simulator."""
+    maps: Maps = "predicted"
+    """Whose saliency maps the encoder is given; as in its pretraining."""
+    scenes: int = 60
+    """Training scenes from whose frames the regression learns."""
+    seeds: str = "1000:1030"
+    """Scenes on which it is tested: first:last+1, or a comma-separated list."""
+    conditions: tuple[Perturbation, ...] = ("none", "colours_easy", "video_easy", "distractors")
+    """Looks of the test scenes."""
+    every: int = 10
+    """One frame in so many control steps."""
+    seed: int = 0
+    """Draws shuffled maps."""
+    out: Path | None = None
+    """Also write the result as JSON."""
+    device: Device = "auto"
+    threads: int = 2
 
 
 @dataclass(frozen=True, kw_only=True)
