@@ -30,6 +30,7 @@ VERBS: dict[str, Verb] = {
     "up": Verb("visarl.options:Up", "visarl.up:main", "start a graph of nodes: sim, real or teleop"),
     "enable": Verb("visarl.options:Enable", "visarl.ros.enable:main", "let a running graph's policy drive, or not"),
     "record": Verb("visarl.options:Record", "visarl.record:main", "demonstrations through the graph, one bag each"),
+    "simulate": Verb("visarl.options:Simulate", "visarl.simulate:main", "episodes of the simulator into one HDF5 file"),
     "convert": Verb("visarl.options:Convert", "visarl.convert:main", "bags into one HDF5 file"),
     "annotate": Verb(
         "visarl.options:Annotate", "visarl.annotate.main:main", "a page to click what matters in a few frames"

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from visarl.sim.perturb import Perturbation
+
 
 @dataclass(frozen=True, kw_only=True)
 class Up:
@@ -82,6 +84,41 @@ class Record:
     """Longest episode [s]."""
     domain: int | None = None
     """ROS domain, so that graphs on one machine do not meet. By default the environment's ROS_DOMAIN_ID, else 42."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulate:
+    """Run the simulator in lockstep, without ROS, straight into an episode file as `visarl convert` makes it from bags.
+
+    Sharper than recording: no camera's noise, no compression, no delays. Runs as fast as the machine can."""
+
+    out: Path
+    """The HDF5 file to write."""
+    task: str = "pick_red_block"
+    """Scene of the simulator."""
+    episodes: int = 10
+    """How many episodes to keep."""
+    seed: int = 0
+    """Seed of the first scene; the next scene takes the next seed."""
+    policy: Literal["expert", "random"] = "expert"
+    """expert: demonstrations, those kept that succeed; random: the hand wanders about, for pictures of many states."""
+    failures: bool = False
+    """Also keep episodes in which the expert fails."""
+    modalities: tuple[Literal["depth", "normals"], ...] = ()
+    """What a depth camera would see beside the picture: its depth, the surfaces' normals, or both."""
+    disturbance: float = 0.015
+    """Noise on the executed motion [m/s rms], so that the demonstrations show recoveries; 0 for none."""
+    perturbation: Perturbation = "none"
+    """Other looks than those of the demonstrations, to test on: other colours, a moving picture behind and on the
+    table, or things that no demonstration shows."""
+    videos: Path | None = None
+    """Folder of videos for the perturbations with a moving picture; by default it is generated."""
+    evaluation: bool = False
+    """A file to test on: scenes 500 to 1999, which nothing is ever trained on. Without this, scenes 0 to 499."""
+    limit_s: float | None = None
+    """Longest episode [s]; by default the task's."""
+    preset: str = "64"
+    """Whose preprocessing to use."""
 
 
 @dataclass(frozen=True, kw_only=True)
