@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import platform
 import shlex
@@ -25,11 +26,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from visarl.data.files import write_text
-from visarl.errors import ConfigError
+from visarl.errors import ConfigError, VisarlError
 from visarl.training_options import Training
 
 _NOT_THE_RESULT = ("out", "checkpoint_every", "restart", "device", "threads", "episodes", "bags", "clicks")
 """Options that may differ between the two halves of an interrupted run; inputs are compared by content instead."""
+
+
+class TrainingError(VisarlError):
+    """A training that cannot go on."""
 
 
 class Stateful(Protocol):
@@ -114,11 +119,13 @@ class Run:
     """A training loop's surroundings.
 
     Iterating gives the iterations still to do. Around them: a checkpoint every so often and at the end, a progress bar
-    with the time left, TensorBoard curves. A run that finds a checkpoint goes on from it.
+    with the time left, TensorBoard curves. A run that finds a checkpoint goes on from it. A run whose numbers break, or
+    that runs out of memory, ends in a `TrainingError` and keeps its last checkpoint.
 
         with Run("encoder", options, iterations, {"model": model, "optimiser": optimiser}, settings) as run:
             for iteration in run:
                 ...
+                run.check(loss, iteration)  # before the step, so that no weight is spoiled
                 run.log(iteration, loss=loss)
     """
 
@@ -169,6 +176,10 @@ class Run:
 
     def save(self, iteration: int) -> None:
         """Checkpoint after `iteration` iterations, atomically."""
+        for name, value in self.state.items():
+            spoiled = [key for key, number in _tensors(value.state_dict()) if not torch.isfinite(number).all()]
+            if spoiled:
+                raise self._broken(f"{name}.{spoiled[0]} is no longer finite after iteration {iteration}")
         part = self.path.with_suffix(".partial")
         state = {name: value.state_dict() for name, value in self.state.items()}
         torch.save({"iteration": iteration, "settings": json.dumps(self.settings), "state": state}, part)
@@ -196,6 +207,21 @@ class Run:
             if done % self.every == 0 or done == self.iterations:
                 self.save(done)
 
+    def check(self, loss: torch.Tensor | float, iteration: int) -> None:
+        """
+        Raises:
+            TrainingError: the loss is NaN or infinite.
+        """
+        if not math.isfinite(float(loss)):
+            raise self._broken(f"the loss is {float(loss)} in iteration {iteration}")
+
+    def _broken(self, what: str) -> TrainingError:
+        kept = f"the last checkpoint, {self.path}, is whole; " if self.path.exists() else ""
+        return TrainingError(
+            f"{self.title}: {what}; {kept}check the data for broken values, or begin anew with a lower rate: "
+            "--restart --lr with a third of the present one"
+        )
+
     def _line(self, done: int) -> None:
         bar = self.progress.tasks[0]
         left = "" if bar.time_remaining is None else f", {bar.time_remaining:.0f} s left"
@@ -217,6 +243,26 @@ class Run:
         self.curves.close()
         if kind is KeyboardInterrupt:
             console().print(f"{self.title}: interrupted; the same command goes on from {self.path}")
+        if isinstance(error, Exception) and _out_of_memory(error):
+            # Another batch is another run: its checkpoints would not be taken up.
+            raise TrainingError(
+                f"{self.title}: out of memory ({str(error).splitlines()[0]}); close what else uses it and give the "
+                "same command again: it goes on from its checkpoint; or begin anew with --restart and half the --batch"
+            ) from error
+
+
+def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """The floating-point numbers of a state, by name."""
+    if isinstance(state, torch.Tensor) and state.is_floating_point():
+        yield name, state
+    for key, value in state.items() if isinstance(state, Mapping) else ():
+        yield from _tensors(value, f"{name}.{key}" if name else str(key))
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """torch raises a type of its own on a GPU, and on a CPU a RuntimeError that only its words tell apart."""
+    known = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+    return known or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
 
 
 def provenance(seed: int, seconds: float, made_by: str) -> dict[str, Any]:

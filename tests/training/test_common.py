@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.common import Run, digest, iteration_generator, iteration_rng, write_json
+from training.common import Run, TrainingError, digest, iteration_generator, iteration_rng, write_json
 from visarl.errors import ConfigError
 from visarl.training_options import Training
 
@@ -120,6 +120,50 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     again = Counter()
     assert Run("count", options, 7, {"counter": again}, {}).start == 2 and again.done == 2
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), torch.tensor(float("nan"))])
+def test_a_broken_loss_stops_the_run_and_keeps_the_checkpoint_before(loss: Any, tmp_path: Path) -> None:
+    options, counter = Training(out=tmp_path, checkpoint_every=2), Counter()
+    with (
+        pytest.raises(TrainingError, match=r"count: the loss is (nan|inf) in iteration 3; .*point.pt, is whole.*--lr"),
+        Run("count", options, 7, {"counter": counter}, {}) as run,
+    ):
+        for iteration in run:
+            run.check(loss if iteration == 3 else torch.tensor(0.5), iteration)
+            counter.done += 1
+    assert work(options)[1] == [2, 3, 4, 5, 6]
+
+
+def test_spoiled_weights_never_replace_a_checkpoint(tmp_path: Path) -> None:
+    layer = torch.nn.Linear(1, 1)
+    optimiser = torch.optim.AdamW(layer.parameters())
+    options = Training(out=tmp_path, checkpoint_every=2)
+    with (
+        pytest.raises(TrainingError, match=r"count: layer.weight is no longer finite after iteration 4;"),
+        Run("count", options, 7, {"layer": layer, "optimiser": optimiser}, {}) as run,
+    ):
+        for iteration in run:
+            optimiser.zero_grad()
+            loss = layer(torch.ones(1, 1)).sum()
+            (loss * float("inf") if iteration == 3 else loss).backward()
+            optimiser.step()
+    again = torch.nn.Linear(1, 1)
+    state = {"layer": again, "optimiser": torch.optim.AdamW(again.parameters())}
+    assert Run("count", options, 7, state, {}).start == 2 and torch.isfinite(again.weight).all()
+
+
+def test_out_of_memory_names_the_fix_and_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    options, counter = Training(out=tmp_path, checkpoint_every=2), Counter()
+    with (
+        pytest.raises(TrainingError, match=r"count: out of memory \(.*--batch"),
+        Run("count", options, 7, {"counter": counter}, {}) as run,
+    ):
+        for iteration in run:
+            if iteration == 3:
+                torch.empty(1 << 60, dtype=torch.uint8)
+            counter.done += 1
+    assert work(options)[1] == [2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
