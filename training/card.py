@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from visarl.config import ModelConfig
-from visarl.sim.scene import get_task
+from visarl.sim.tasks import get_task
 
 ARMS = {
     "graph": "this bundle, over the graph (`visarl evaluate --graph`)",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from visarl.contract import CONTROL_RATE_HZ
 from visarl.errors import ConfigError, SimulationError
 from visarl.robot.interfaces import ArmState, Frame
-from visarl.sim.rollout import LIMIT_S, bounded
+from visarl.sim.rollout import bounded
 from visarl.sim.tabletop import SceneTruth, Simulator
 
 LATENCY_S = 0.05
@@ -55,19 +55,23 @@ def run_start(
     agent: Agent,
     seed: int,
     latency_s: float = LATENCY_S,
-    limit_s: float = LIMIT_S,
+    limit_s: float | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Start:
     """One episode from a fresh scene until success or the limit.
 
     An action answers the frame at the period's start and takes effect `latency_s` later; until then the arm follows the
     one before, as it does on the graph.
+
+    Args:
+        limit_s: simulated time after which the start has failed [s]; None takes the task's.
     """
     period = 1.0 / CONTROL_RATE_HZ
     if not 0 <= latency_s < period:
         raise ConfigError(f"latency {latency_s} s: expected 0 up to the control period, {period} s")
     simulator.reset(seed=seed)
     agent.reset()
+    limit_s = simulator.task.limit_s if limit_s is None else limit_s
     steps = 0
     while simulator.time_s < limit_s - period / 2 and not stopped():
         image, truth, stamp_ns = simulator.render_with_truth()
@@ -92,7 +96,7 @@ def run_starts(
     seeds: Sequence[int],
     *,
     latency_s: float = LATENCY_S,
-    limit_s: float = LIMIT_S,
+    limit_s: float | None = None,
     workers: int = 2,
     on_start: Callable[[Start], None] | None = None,
 ) -> list[Start]:
@@ -161,7 +165,7 @@ def _set_up_worker(make_agent: AgentFactory, task: str, stop: Event) -> None:
     multiprocessing.util.Finalize(None, simulator.close, exitpriority=10)  # a worker runs no atexit functions
 
 
-def _work(seed: int, latency_s: float, limit_s: float) -> Start:
+def _work(seed: int, latency_s: float, limit_s: float | None) -> Start:
     if isinstance(_mine, Exception):
         raise _mine
     agent, simulator, stop = _mine

@@ -15,7 +15,7 @@ from visarl.data.recorder import episodes
 from visarl.options import Record
 from visarl.record import record
 from visarl.ros.stranger import free_domain
-from visarl.sim.scene import get_task
+from visarl.sim.tasks import get_task
 
 TEST_SCENES = 400
 """The first scene of the test demonstrations lies so far behind that of the others."""

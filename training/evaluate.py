@@ -21,7 +21,7 @@ from training.common import console, track, write_json
 from visarl.bundle import load_bundle
 from visarl.contract import CONTROL_RATE_HZ
 from visarl.errors import ConfigError
-from visarl.sim.scene import get_task
+from visarl.sim.tasks import get_task
 from visarl.stats import wilson
 from visarl.training_options import Evaluate, parse_seeds
 
@@ -41,7 +41,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     bundle = load_bundle(options.bundle)  # here, whatever the task: a bad one is told at once
     task = options.task or bundle.task
     get_task(task)
-    if options.limit_s <= 0:
+    if options.limit_s is not None and options.limit_s <= 0:
         raise ConfigError(f"limit_s: expected a positive time, found {options.limit_s}")
     with track(len(seeds), f"evaluating {task}") as progress:
         good = 0
@@ -116,6 +116,7 @@ def on_graph(
         if message.source == "policy":
             commands.add(int(message.sequence))  # the arm repeats a command until the next one comes
 
+    limit_s = get_task(task).limit_s if options.limit_s is None else options.limit_s
     starts, driven_s, sent = [], 0.0, 0
     with Supervisor(nodes, _quiet) as supervisor, GraphClient(wanted, alive=supervisor.check) as client:
         client.wait_ready(perception=True)
@@ -130,9 +131,9 @@ def on_graph(
             def ended(seed: int = seed, began: float = began) -> bool:
                 truth = client.truth
                 success = truth is not None and truth.seed == seed and truth.success
-                return success or time.monotonic() - began >= options.limit_s
+                return success or time.monotonic() - began >= limit_s
 
-            client.wait_for(ended, options.limit_s + 10, "the end of the episode")
+            client.wait_for(ended, limit_s + 10, "the end of the episode")
             took = time.monotonic() - began
             truth, steps = client.truth, len(commands)
             client.enable(False)

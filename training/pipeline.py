@@ -21,7 +21,7 @@ from training.common import console, provenance
 from training.stages import Stages, settings_of
 from visarl.bundle import Bundle, load_bundle, save_bundle
 from visarl.config import ReadoutKind, get_preset
-from visarl.sim.scene import get_task
+from visarl.sim.tasks import get_task
 from visarl.training_options import (
     Evaluate,
     Label,

@@ -136,7 +136,7 @@ def look(
         with track(len(seeds), f"scenes ({perturbation})") as progress:
             for seed in seeds:
                 simulator.reset(seed=seed)
-                expert, rng = Expert(seed), np.random.default_rng([seed, 4])
+                expert, rng = Expert(seed, task), np.random.default_rng([seed, 4])
 
                 def note(*_: Any) -> None:
                     if rng.random() * every >= 1:  # noqa: B023 - called within the loop's body

@@ -23,6 +23,7 @@ from visarl.report import EpisodeRecord, all_latencies_ms, mean_rate_hz, write_r
 from visarl.ros.graph import GraphOptions, graph
 from visarl.ros.supervisor import Supervisor
 from visarl.ros.workspace import ROOT
+from visarl.sim.tasks import get_task
 from visarl.timing import percentiles, summary
 
 
@@ -83,10 +84,11 @@ def run(bundle: Bundle, options: Demo, folder: Path, console: Console) -> list[E
         ):
             client.wait_ready(perception=True)
             witness = Witness(client)
+            limit_s = get_task(bundle.task).limit_s if options.limit_s is None else options.limit_s
             for seed in range(options.seed, options.seed + options.episodes):
                 progress.update(bar, description=f"{bundle.task}, scene {seed}")
                 client.reset(bundle.task, seed)
-                episodes.append(drive(client, witness, seed, options.limit_s))
+                episodes.append(drive(client, witness, seed, limit_s))
                 progress.update(bar, advance=1)
             progress.update(bar, description="ending the graph")
     return episodes

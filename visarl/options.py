@@ -80,8 +80,8 @@ class Record:
     """Seed of the first scene; the next scene takes the next seed."""
     disturbance: float = 0.015
     """Noise on the executed motion [m/s rms], so that the demonstrations show recoveries; 0 for none."""
-    limit_s: float = 25.0
-    """Longest episode [s]."""
+    limit_s: float | None = None
+    """Longest episode [s]; None takes the task's."""
     domain: int | None = None
     """ROS domain, so that graphs on one machine do not meet. By default the environment's ROS_DOMAIN_ID, else 42."""
 
@@ -198,8 +198,8 @@ class Demo:
     """How many scenes, one after the other."""
     seed: int = 1000
     """Seed of the first scene; training never sees 500 and above."""
-    limit_s: float = 25.0
-    """Longest episode [s]."""
+    limit_s: float | None = None
+    """Longest episode [s]; None takes the task's."""
     out: Path | None = None
     """Folder of the report; by default a new one below runs/."""
     fused: bool = False

@@ -21,6 +21,7 @@ from visarl.options import Record
 from visarl.ros.graph import GraphOptions, graph
 from visarl.ros.supervisor import Supervisor
 from visarl.sim.seeds import TRAIN_SEEDS
+from visarl.sim.tasks import get_task
 
 if TYPE_CHECKING:
     from visarl.ros.client import GraphClient
@@ -119,10 +120,11 @@ def _attempts(wanted: GraphOptions, options: Record, have: int, say: Callable[[s
     with Supervisor(nodes, say) as supervisor, GraphClient(wanted, alive=supervisor.check) as client:
         client.wait_ready(recorder=True)
         seed, failures = wanted.seed, 0
+        limit_s = get_task(options.task).limit_s if options.limit_s is None else options.limit_s
         while have < options.episodes:
             if seed not in TRAIN_SEEDS:
                 raise RecordError(f"{options.task}: no training scene left after {TRAIN_SEEDS.stop - 1}")
-            success = demonstrate(client, wanted.record or options.out, options.task, seed, options.limit_s)
+            success = demonstrate(client, wanted.record or options.out, options.task, seed, limit_s)
             have, failures, seed = have + success, failures + (not success), seed + 1
             yield success
             if failures > options.episodes + PATIENCE:

@@ -34,12 +34,12 @@ from visarl.options import Simulate
 from visarl.preprocess import crop
 from visarl.process import commit
 from visarl.robot.interfaces import ArmState, Frame
-from visarl.sim import scene
 from visarl.sim.expert import Expert
 from visarl.sim.modalities import FAR_M, NEAR_M, modality_pictures
-from visarl.sim.rollout import LIMIT_S, Outcome, lockstep
+from visarl.sim.rollout import Outcome, lockstep
 from visarl.sim.seeds import EVALUATION_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS
 from visarl.sim.tabletop import SceneTruth, Simulator
+from visarl.sim.tasks import WORKSPACE, get_task
 
 PATIENCE = 5
 """Failures allowed beyond one for each episode asked for; the expert succeeds nearly always."""
@@ -144,7 +144,7 @@ def _check_seeds(options: Simulate, first: int, last: int) -> None:
 
 
 def _limit_s(options: Simulate) -> float:
-    return LIMIT_S if options.limit_s is None else options.limit_s
+    return get_task(options.task).limit_s if options.limit_s is None else options.limit_s
 
 
 class Wanderer:
@@ -162,8 +162,8 @@ class Wanderer:
         """The contract's action, (7,), for what the arm measures now."""
         if self._left == 0:
             self._left = int(self._rng.integers(10, 30))  # control periods
-            spread = np.append(np.full(2, 0.6 * scene.WORKSPACE_SIDE_M), 0.09)
-            centre = np.append(scene.WORKSPACE_CENTRE, 0.13)
+            spread = np.append(1.2 * np.array(WORKSPACE.half), 0.09)
+            centre = np.append(WORKSPACE.centre, 0.13)
             self._goal = centre + spread * self._rng.uniform(-1, 1, 3)
             self._turn = self._rng.uniform(-0.15, 0.15)  # rad/s about the vertical
             self._gripper = float(self._rng.choice([-1.0, 0.0, 1.0]))
@@ -206,7 +206,7 @@ def _actor(simulator: Simulator, options: Simulate) -> Callable[[Frame | None, A
     if options.policy == "random":
         wanderer = Wanderer(simulator.seed)
         return lambda frame, state, truth: wanderer.act(state)
-    expert = Expert(simulator.seed)
+    expert = Expert(simulator.seed, simulator.task.name)
     return lambda frame, state, truth: expert.act(truth, state)
 
 

@@ -25,8 +25,8 @@ from training.study.jobs import Figures, Job, Plan, estimate, executor, run
 from visarl.config import ModelConfig, get_preset
 from visarl.errors import ConfigError, suggest
 from visarl.process import commit
-from visarl.sim.scene import get_task
 from visarl.sim.seeds import EVALUATION_SEEDS, VALIDATION_SEEDS
+from visarl.sim.tasks import get_task
 from visarl.training_options import (
     Evaluate,
     Label,

@@ -1,4 +1,4 @@
-"""A scripted demonstrator that picks things up about as a person at a joystick would."""
+"""A scripted demonstrator that picks things up, and puts them down, about as a person at a joystick would."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from visarl.contract import CONTROL_RATE_HZ
 from visarl.robot.interfaces import ArmState
 from visarl.sim.backend import mujoco
 from visarl.sim.controller import rotation_vector
+from visarl.sim.props import GOALS
 from visarl.sim.tabletop import TOOL_DOWN, SceneTruth
+from visarl.sim.tasks import get_task
 
 Array = NDArray[np.float64]
 
@@ -19,23 +21,32 @@ REACHED_M = 0.008
 LIFT_M = 0.10
 SLIPPED_M = 0.045
 """An object farther than this from the tool while lifting was not grasped."""
-SPEED_M_S = (0.045, 0.075)
-"""Range of an episode's top speed."""
+SPEED_M_S, CAREFUL_SPEED_M_S = (0.045, 0.075), (0.034, 0.050)
+"""Range of an episode's top speed; of one in which something is carried."""
+CARRY_M = 0.125
+"""Height of the hand above the table while it carries."""
+OVER_GOAL_M = 0.010
+"""A hand so near to the goal's axis goes straight down."""
+LET_GO_SHARE = 0.25
+"""Of the fingers' travel: a hand opened so far has let go."""
 
 
 class Expert:
-    """Approaches through a funnel, closes, lifts and holds; tries again when the object stays behind.
+    """Approaches through a funnel, closes, lifts, and holds or places; tries again when the object stays behind.
 
     The funnel makes the wanted height a function of the distance that is left, so a hand that is pushed off its way
     just finds the way from there: the recorded command is right in every state, which is what a clone needs.
 
     Args:
         seed: chooses this episode's manner: speed, slope, detour, hesitations.
+        task: what to do.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, task: str = "pick_red_block") -> None:
         rng = np.random.default_rng([seed, 2])
-        self._speed = rng.uniform(*SPEED_M_S)
+        goal = get_task(task).goal
+        self._goal = None if goal is None else GOALS[goal]
+        self._speed = rng.uniform(*(SPEED_M_S if goal is None else CAREFUL_SPEED_M_S))
         self._slope = rng.uniform(1.6, 2.8)
         self._mouth = rng.uniform(0.010, 0.016)  # distance at which the hand goes straight down
         self._ceiling = rng.uniform(0.12, 0.17)
@@ -53,13 +64,14 @@ class Expert:
 
     @property
     def phase(self) -> str:
-        """approach, close, lift, hold or back_off."""
+        """approach, close, lift, then hold or carry, let_go and leave; back_off where it went wrong."""
         return self._phase
 
     def act(self, truth: SceneTruth, state: ArmState) -> Array:
         """The contract's action, (7,), for what is true now."""
         self.done = truth.success
         tool, thing = truth.positions["effector"], truth.positions["object"]
+        self._target = truth.positions.get("goal")
         velocity, gripper = getattr(self, f"_{self._phase}")(tool, thing, state)
         # A hand has inertia: no command jumps by more than 3 cm/s a period.
         change = velocity - self._velocity
@@ -103,14 +115,49 @@ class Expert:
         self._count += 1
         if float(np.linalg.norm(tool - thing)) > SLIPPED_M:
             self._enter("back_off")
-        elif tool[2] > GRASP_HEIGHT_M + LIFT_M:
+        elif self._goal is None and tool[2] > GRASP_HEIGHT_M + LIFT_M:
             self._enter("hold")
+        elif self._goal is not None and tool[2] > CARRY_M - REACHED_M:
+            self._enter("carry")
         return np.array([0.0, 0.0, self._lift_speed]), 1.0
 
     def _hold(self, tool: Array, thing: Array, _: ArmState) -> tuple[Array, float]:
         if float(np.linalg.norm(tool - thing)) > SLIPPED_M:
             self._enter("back_off")
         return np.zeros(3), 1.0
+
+    def _carry(self, tool: Array, thing: Array, _: ArmState) -> tuple[Array, float]:
+        """To the goal through a funnel, as to the object before: its height follows from the distance that is left."""
+        if float(np.linalg.norm(tool - thing)) > SLIPPED_M:
+            self._enter("back_off")
+        assert self._goal is not None and self._target is not None
+        # What hangs a little beside the middle of the hand has to come over the middle of the goal.
+        offset = self._target[:2] - thing[:2]
+        distance = float(np.linalg.norm(offset))
+        over = max(0.0, distance - OVER_GOAL_M)
+        height = min(CARRY_M, self._goal.release_height + self._slope * over)
+        drop = height - tool[2]
+        if distance < OVER_GOAL_M and abs(drop) < REACHED_M:
+            self._count += 1
+            if self._count > self._dwell:
+                self._enter("let_go")
+        return self._towards(np.array([*offset, drop])), 1.0
+
+    def _let_go(self, tool: Array, thing: Array, state: ArmState) -> tuple[Array, float]:
+        self._count += 1
+        if float(state.fingers.max()) < LET_GO_SHARE or self._count > 20:
+            self._enter("leave")
+        return np.zeros(3), -1.0
+
+    def _leave(self, tool: Array, thing: Array, _: ArmState) -> tuple[Array, float]:
+        """Up and away; if it did not stay where it was put, from the beginning."""
+        assert self._target is not None and self._goal is not None
+        self._count += 1
+        missed = float(np.linalg.norm(self._target[:2] - thing[:2])) > self._goal.rim_radius
+        if missed and tool[2] > CARRY_M - REACHED_M:
+            self.attempts += 1
+            self._enter("approach")
+        return np.array([0.0, 0.0, self._speed if tool[2] < CARRY_M else 0.0]), -1.0
 
     def _back_off(self, tool: Array, thing: Array, state: ArmState) -> tuple[Array, float]:
         """Missed: open and rise clear of the object, then approach anew."""

@@ -17,9 +17,6 @@ from visarl.sim.tabletop import SceneTruth, Simulator
 Act = Callable[[Frame | None, ArmState, SceneTruth], NDArray[np.float64]]
 """(frame, state, truth) to the contract's action, (7,), physical units per control period."""
 
-LIMIT_S = 25.0
-"""Simulated time after which an episode has failed."""
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -35,7 +32,7 @@ class Outcome:
 def lockstep(
     simulator: Simulator,
     act: Act,
-    limit_s: float = LIMIT_S,
+    limit_s: float | None = None,
     on_step: Callable[[Frame | None, ArmState, SceneTruth, NDArray[np.float64]], Any] | None = None,
     pictures: bool = True,
 ) -> Outcome:
@@ -43,12 +40,14 @@ def lockstep(
 
     Args:
         act: expert or policy; without `pictures` its frame is None.
+        limit_s: simulated time after which the episode has failed [s]; None takes the task's.
         on_step: called with what `act` saw and what it answered, before the motion.
 
     Raises:
         ContractError: an action of the wrong size, or NaN.
     """
     period = 1.0 / CONTROL_RATE_HZ
+    limit_s = simulator.task.limit_s if limit_s is None else limit_s
     steps = 0
     while simulator.time_s < limit_s - period / 2:
         frame = None

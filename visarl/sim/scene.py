@@ -1,24 +1,21 @@
-"""What stands on the table: the Jaco 2 from dm_control, an object, a lamp and the front camera, as a MuJoCo model."""
+"""A task's scene as a MuJoCo model: the Jaco 2 from dm_control, things on a table, a lamp and the front camera."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
-from visarl.errors import SimulationError, suggest
 from visarl.sim.backend import kinova, mjcf, mujoco
+from visarl.sim.props import DISTRACTORS, GOALS, OBJECTS
+from visarl.sim.tasks import LEFT, Task
 
 TIMESTEP_S = 0.002
-TOOL_SITE, CAMERA, LIGHT, OBJECT = "tool", "front", "lamp", "object"
+TOOL_SITE, CAMERA, LIGHT, OBJECT, GOAL = "tool", "front", "lamp", "object", "goal"
 OBJECT_JOINT = "object_joint"
 
-WORKSPACE_CENTRE = np.array([0.48, 0.0])
-WORKSPACE_SIDE_M = 0.20
-"""Objects start inside this square on the table, in the base frame."""
+PARKED = np.array([0.2, 0.0, -0.4])
+"""Distractors that take no part float below the table, where nothing sees or touches them."""
 
 CAMERA_TARGET = np.array([0.47, 0.0, 0.115])
 CAMERA_DISTANCE_M = 0.60
@@ -35,84 +32,12 @@ HOME_POSITION = np.array([0.13, 2.51, 4.65, 0.32, -1.17, 0.45])
 """Ready pose [rad]: hand straight above the workspace, fingers down, elbow up."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """One thing to do at the table."""
+def build_model(task: Task, distractors: str | None = None) -> mujoco.MjModel:
+    """The scene of a task, compiled. Nothing in it is random: `Simulator.reset` moves what varies.
 
-    name: str
-    object: str
-    """What stands on the table; a key of `OBJECTS`."""
-    instruction: str
-    roles: tuple[str, ...] = ("effector", "object")
-    """What matters in the picture, by the contract's click roles."""
-
-
-TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (
-        Task("pick_apple", "apple", "pick up the apple"),
-        Task("pick_red_block", "red_block", "pick up the red block"),
-    )
-}
-
-
-def get_task(name: str) -> Task:
-    """The task called `name`.
-
-    Raises:
-        SimulationError: there is none; the message lists those that exist.
+    Args:
+        distractors: the set, a key of `DISTRACTORS`, all of whose things get a body; None builds none.
     """
-    if name not in TASKS:
-        raise SimulationError(f"no task {name!r}; {suggest(name, TASKS)}")
-    return TASKS[name]
-
-
-# condim 4 adds friction against twisting, without which a cube turns out of three point contacts.
-_GRIPPABLE = {"condim": 4, "friction": [1.0, 0.02, 0.001], "solref": [0.01, 1.0], "solimp": [0.95, 0.99, 0.001, 0.5, 2]}
-
-
-def _red_block(body: Any) -> None:
-    body.add("geom", name="block", type="box", size=[0.025] * 3, mass=0.10, rgba=[0.80, 0.06, 0.05, 1.0], **_GRIPPABLE)
-
-
-def _apple(body: Any) -> None:
-    # Rolling friction stands for the flat underside on which a real apple rests.
-    rolling = {**_GRIPPABLE, "condim": 6, "friction": [1.0, 0.02, 0.003]}
-    body.add("geom", name="apple", type="sphere", size=[0.032], mass=0.12, material="apple", **rolling)
-    looks: dict[str, Any] = {"contype": 0, "conaffinity": 0, "mass": 0}
-    body.add(
-        "geom",
-        type="capsule",
-        fromto=[0, 0, 0.028, 0.004, 0.002, 0.045],
-        size=[0.0022],
-        rgba=[0.30, 0.18, 0.08, 1],
-        **looks,
-    )
-    body.add(
-        "geom",
-        type="ellipsoid",
-        pos=[0.012, 0.004, 0.040],
-        size=[0.011, 0.006, 0.0015],
-        euler=[0.2, -0.4, 0.3],
-        rgba=[0.20, 0.50, 0.12, 1],
-        **looks,
-    )
-
-
-@dataclass(frozen=True)
-class Prop:
-    """A thing that can stand on the table."""
-
-    add_geoms: Callable[[Any], None]
-    rest_height_m: float
-    """Height of its centre when it stands on the table."""
-
-
-OBJECTS: dict[str, Prop] = {"red_block": Prop(_red_block, 0.025), "apple": Prop(_apple, 0.032)}
-
-
-def build_model(task: Task) -> mujoco.MjModel:
-    """The scene of a task, compiled. Nothing in it is random: `Simulator.reset` moves what varies."""
     root = mjcf.RootElement(model="tabletop")
     root.compiler.angle = "radian"
     root.option.timestep = TIMESTEP_S
@@ -182,9 +107,15 @@ def build_model(task: Task) -> mujoco.MjModel:
     arm.attach(hand)
     world.attach(arm.mjcf_model)
 
-    block = world.add("body", name=OBJECT, pos=[*WORKSPACE_CENTRE, OBJECTS[task.object].rest_height_m])
+    block = world.add("body", name=OBJECT, pos=[*task.area.centre, OBJECTS[task.object].rest_height])
     block.add("joint", name=OBJECT_JOINT, type="free", damping=2e-4)
     OBJECTS[task.object].add_geoms(block)
+    if task.goal is not None:
+        GOALS[task.goal].add_geoms(world.add("body", name=GOAL, pos=[*LEFT.centre, 0]))
+    for i, (name, prop) in enumerate(DISTRACTORS[distractors].items() if distractors is not None else ()):
+        body = world.add("body", name=name, pos=PARKED + [0.1 * i, 0, 0])
+        body.add("joint", name=f"{name}_joint", type="free", damping=2e-4)
+        prop.add_geoms(body)
 
     tree = ElementTree.fromstring(root.to_xml_string())
     for element in tree.iter("body"):

@@ -18,36 +18,31 @@ from numpy.typing import NDArray
 from visarl.contract import CAMERA_HEIGHT, CAMERA_WIDTH, ArmContract, get_contract
 from visarl.errors import ArmError, SimulationError
 from visarl.robot.interfaces import ArmState
-from visarl.sim import clips, scene
+from visarl.sim import clips, judge, layout, scene
 from visarl.sim.backend import mujoco
 from visarl.sim.controller import TOOL_SITE_FULL, TwistController, rotation_matrix, solve_pose
 from visarl.sim.looks import Looks
 from visarl.sim.modalities import normals
 from visarl.sim.perturb import get_change
+from visarl.sim.props import DISTRACTORS, GOALS, OBJECTS
 from visarl.sim.renderer import SceneRenderer
-from visarl.sim.scene import TASKS, Task, get_task
-from visarl.sim.seeds import TRAIN_SEEDS
+from visarl.sim.tasks import LEFT, TASKS, Task, get_task
 
 __all__ = ["TASKS", "SceneTruth", "Simulator", "Task", "get_task"]
 
 TICK_S = 0.01
 """The arm's controller and the judge run this often."""
-LIFTED_M = 0.05
-HELD_S = 1.0
-"""A pick succeeds when the object is `LIFTED_M` above its rest with a finger on it for `HELD_S`."""
-
 START_POSITION = np.array([0.43, 0.0, 0.155])
 START_JITTER_M = np.array([0.03, 0.04, 0.025])
 START_JITTER_RAD = np.array([0.05, 0.05, 0.12])
 TOOL_DOWN = np.diag([-1.0, 1.0, -1.0])
 """Orientation of the tool with the fingers straight down, closing along the base's y."""
-TEACHING_SPOTS = 0.8 * np.array([(0, 0), (1, 1), (-1, -1), (1, -1), (-1, 1), (1, 0), (-1, 0), (0, 1), (0, -1)])
-TEACHING_JITTER = 0.2
-"""Where demonstrations put the object in turn, and how far around it, in half sides of the workspace."""
 CAMERA_JITTER_M, CAMERA_JITTER_DEG = 0.003, 0.3
 NOISE_TIME_S = 0.5
 NOISE_TURN = 1.5
 """Disturbance of rotation beside that of translation [rad/m]."""
+UNASKED_DISTRACTORS = 3
+"""On the table of a task that has none of its own, where a perturbation asks for some."""
 NUDGE_EVERY_S, NUDGE = 2.0, 4.0
 """Mean time between sudden pushes of a disturbed arm, and their speed beside the slow noise's rms."""
 
@@ -125,12 +120,14 @@ class Simulator:
             change, number = get_change(wanted), self.seed if seed is None else int(seed)
             clip = clips.clip(number, self._videos) if change.table_share is not None else None
             # Without _lock: a scene takes seconds to compile, and an arm that is silent for so long counts as hung.
-            built = self._build(spec) if self._renderer is None or spec != self.task else None
+            others = self._distractor_set(spec, number, change.unseen_distractors)
+            new = self._renderer is None or (spec, others) != (self.task, self._others)
+            built = self._build(spec, others) if new else None
             if built is not None and self._renderer is not None:
                 self._renderer.close()  # nobody draws: _drawing is ours
             with self._lock:
                 if built is not None:
-                    self._take(spec, *built)
+                    self._take(spec, others, *built)
                 self.seed, self.perturbation = number, wanted
                 self._noise_rng = np.random.default_rng([self.seed, 1])
                 self._looks.restore()
@@ -139,25 +136,36 @@ class Simulator:
                 self._settle()
                 return self.truth()
 
-    def _build(self, task: Task) -> tuple[mujoco.MjModel, mujoco.MjData, SceneRenderer, TwistController]:
-        model = scene.build_model(task)
+    @staticmethod
+    def _distractor_set(task: Task, seed: int, unseen: bool) -> str | None:
+        if unseen:
+            return "unseen"
+        return layout.distractor_set(seed) if task.distractors else None
+
+    def _build(
+        self, task: Task, others: str | None
+    ) -> tuple[mujoco.MjModel, mujoco.MjData, SceneRenderer, TwistController]:
+        model = scene.build_model(task, others)
         return model, mujoco.MjData(model), SceneRenderer(model), TwistController(model, self.contract.joints)
 
     def _take(
         self,
         task: Task,
+        others: str | None,
         model: mujoco.MjModel,
         data: mujoco.MjData,
         renderer: SceneRenderer,
         controller: TwistController,
     ) -> None:
-        self.task = task
+        self.task, self._others = task, others
         self._model, self._data, self._renderer, self._controller = model, data, renderer, controller
         self._looks = Looks(model)
         self._tool = self._model.site(TOOL_SITE_FULL).id
         self._camera = self._model.camera(scene.CAMERA).id
         self._body = self._model.body(scene.OBJECT).id
         self._object_qpos = int(self._model.joint(scene.OBJECT_JOINT).qposadr[0])
+        self._object_qvel = int(self._model.joint(scene.OBJECT_JOINT).dofadr[0])
+        self._goal = GOALS[task.goal or "plate"]  # looked at only where the task has one
         fingers = [i for i in range(self._model.nbody) if "finger" in self._model.body(i).name]
         self._finger_geoms = np.isin(self._model.geom_bodyid, fingers)
         self._object_geoms = self._model.geom_bodyid == self._body
@@ -166,17 +174,10 @@ class Simulator:
         """Object, start pose, camera and light, drawn from `rng`."""
         model, data = self._model, self._data
         mujoco.mj_resetData(model, data)
-        prop = scene.OBJECTS[self.task.object]
-        half = scene.WORKSPACE_SIDE_M / 2
-        place = rng.uniform(-1, 1, 2)
-        if self.seed in TRAIN_SEEDS:
-            # A person who teaches spreads the object over the whole area: middle, corners, edges. A clone fails where
-            # no demonstration was near.
-            place = TEACHING_SPOTS[self.seed % len(TEACHING_SPOTS)] + TEACHING_JITTER * place
-        data.qpos[self._object_qpos : self._object_qpos + 2] = scene.WORKSPACE_CENTRE + half * place
-        data.qpos[self._object_qpos + 2] = prop.rest_height_m
-        yaw = rng.uniform(-np.pi, np.pi)
-        data.qpos[self._object_qpos + 3 : self._object_qpos + 7] = [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
+        prop = OBJECTS[self.task.object]
+        thing = self.task.area.point(layout.object_place(self.seed, rng.uniform(-1, 1, 2)))
+        _put(data, self._object_qpos, thing, prop.rest_height, prop.turn * rng.uniform(-np.pi, np.pi))
+        self._add_others(thing)
 
         data.qpos[: self.contract.joints] = scene.HOME_POSITION
         start = START_POSITION + rng.uniform(-1, 1, 3) * START_JITTER_M
@@ -203,6 +204,25 @@ class Simulator:
         model.light_diffuse[lamp] = rng.uniform(0.45, 0.72) * np.array([1 + warmth, 1.0, 1 - warmth])
         model.vis.headlight.ambient[:] = rng.uniform(0.32, 0.44)
 
+    def _add_others(self, thing: NDArray[np.float64]) -> None:
+        """Goal and distractors, by random numbers of their own: the rest of a scene does not depend on them."""
+        rng, data = np.random.default_rng([self.seed, 4]), self._data
+        goal, rim = None, 0.0
+        if self.task.goal is not None:
+            goal, rim = LEFT.point(layout.goal_place(self.seed, rng.uniform(-1, 1, 2))), self._goal.rim_radius
+            self._model.body_pos[self._model.body(scene.GOAL).id, :2] = goal
+        if self._others is None:
+            return
+        kinds = DISTRACTORS[self._others]
+        names = list(rng.permutation(list(kinds))[: self.task.distractors or UNASKED_DISTRACTORS])
+        radius = OBJECTS[self.task.object].radius
+        places = layout.distractor_places(rng, [kinds[n].radius for n in names], thing, radius, goal, rim)
+        for name in kinds:
+            self._model.body_gravcomp[self._model.body(name).id] = float(name not in names)
+        for name, place in zip(names, places, strict=True):
+            address = int(self._model.joint(f"{name}_joint").qposadr[0])
+            _put(data, address, place, kinds[name].rest_height, rng.uniform(-np.pi, np.pi))
+
     def _settle(self) -> None:
         data = self._data
         mujoco.mj_forward(self._model, data)
@@ -210,8 +230,7 @@ class Simulator:
         self._controller.stopped = self._stopped
         self._noise = np.zeros(6)
         self._rest_height = float(data.xpos[self._body][2])
-        self._lifted_s = 0.0
-        self._success = self._success_ever = False
+        self._judge = judge.Judge(judge.LIFTED_HELD_S if self.task.goal is None else judge.PLACED_HELD_S)
 
     # ---- time --------------------------------------------------------------------------------------------------
 
@@ -237,7 +256,7 @@ class Simulator:
                 self._check_open()
                 self._controller.step(self._data, self._now(), TICK_S, self._disturb())
                 mujoco.mj_step(self._model, self._data, nstep=steps)
-                self._judge()
+                self._judge.update(self._holds(), TICK_S)
 
     def _disturb(self) -> NDArray[np.float64]:
         if self.disturbance > 0:
@@ -249,11 +268,16 @@ class Simulator:
                 self._noise[:3] += NUDGE * self.disturbance * push / np.linalg.norm(push)
         return self._noise
 
-    def _judge(self) -> None:
-        height = float(self._data.xpos[self._body][2]) - self._rest_height
-        self._lifted_s = self._lifted_s + TICK_S if height >= LIFTED_M and self._touched() else 0.0
-        self._success = self._lifted_s >= HELD_S - TICK_S / 2
-        self._success_ever = self._success_ever or self._success
+    def _holds(self) -> bool:
+        """Whether what the task asks for is so at this tick."""
+        place = self._data.xpos[self._body]
+        if self.task.goal is None:
+            return float(place[2]) - self._rest_height >= judge.LIFTED_M and self._touched()
+        offset = place[:2] - self._model.body_pos[self._model.body(scene.GOAL).id, :2]
+        height = float(place[2]) - self._goal.floor_height - OBJECTS[self.task.object].rest_height
+        speed = float(np.linalg.norm(self._data.qvel[self._object_qvel : self._object_qvel + 3]))
+        distance = float(np.linalg.norm(offset))
+        return judge.placed(distance, height, speed, self._goal.rim_radius) and not self._touched()
 
     def _touched(self) -> bool:
         """Whether a finger touches the object."""
@@ -362,6 +386,8 @@ class Simulator:
                 "effector": self._data.site_xpos[self._tool].copy(),
                 "object": self._data.xpos[self._body].copy(),
             }
+            if self.task.goal is not None:
+                positions["goal"] = self._model.body_pos[self._model.body(scene.GOAL).id].copy()
             projected = {name: self._project(point) for name, point in positions.items()}
             return SceneTruth(
                 task=self.task.name,
@@ -370,8 +396,8 @@ class Simulator:
                 positions=positions,
                 uv={name: (u, v) for name, (u, v, _) in projected.items()},
                 visible={n: depth > 0 and 0 <= u < 1 and 0 <= v < 1 for n, (u, v, depth) in projected.items()},
-                success=self._success,
-                success_ever=self._success_ever,
+                success=self._judge.success,
+                success_ever=self._judge.success_ever,
             )
 
     def _project(self, point: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -393,3 +419,9 @@ class Simulator:
             self._closed = True
             if self._renderer is not None:
                 self._renderer.close()
+
+
+def _put(data: mujoco.MjData, address: int, place: NDArray[np.float64], height: float, yaw: float) -> None:
+    """A free body, by the address of its joint: upright at `place` (2,) [m], turned by `yaw` [rad]."""
+    data.qpos[address : address + 3] = [*place, height]
+    data.qpos[address + 3 : address + 7] = [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]

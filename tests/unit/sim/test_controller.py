@@ -18,7 +18,8 @@ from visarl.sim.controller import (
     rotation_vector,
     solve_pose,
 )
-from visarl.sim.scene import HOME_POSITION, JOINT_SPEED_RAD_S, TIMESTEP_S, build_model, get_task
+from visarl.sim.scene import HOME_POSITION, JOINT_SPEED_RAD_S, TIMESTEP_S, build_model
+from visarl.sim.tasks import get_task
 
 JOINTS = CONTRACTS["jaco2"].joints
 TICK_S = 0.01

@@ -10,12 +10,12 @@ import pytest
 
 from visarl.contract import CONTRACTS, ROLES
 from visarl.errors import ArmError, SimulationError
-from visarl.sim import scene
 from visarl.sim.backend import mujoco
 from visarl.sim.expert import Expert
 from visarl.sim.rollout import lockstep
 from visarl.sim.seeds import EVALUATION_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS
 from visarl.sim.tabletop import TASKS, Simulator
+from visarl.sim.tasks import WORKSPACE
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +57,17 @@ def test_starts_fill_their_area_and_everything_is_in_the_picture(simulator, task
         assert truth.names == TASKS[task].roles and set(truth.names) <= set(ROLES)
         assert all(truth.visible.values())
         crops += [((u - 0.125) / 0.75, v) for u, v in truth.uv.values()]
-        objects.append(truth.positions["object"][:2] - scene.WORKSPACE_CENTRE)
-    assert np.abs(objects).max() <= scene.WORKSPACE_SIDE_M / 2 + 1e-3
-    assert (np.ptp(objects, axis=0) > 0.8 * scene.WORKSPACE_SIDE_M).all()
+        objects.append(truth.positions["object"][:2] - WORKSPACE.centre)
+    assert np.abs(objects).max() <= 2 * WORKSPACE.half[0] / 2 + 1e-3
+    assert (np.ptp(objects, axis=0) > 0.8 * 2 * WORKSPACE.half[0]).all()
     assert np.min(crops) > 0.05 and np.max(crops) < 0.95, "within the square crop that the models see"
 
 
 @pytest.mark.parametrize("first", [0, 7, 400])
 def test_ten_demonstrations_leave_no_place_far_from_all_of_them(simulator, first):
     places = np.array([simulator.reset(None, seed).positions["object"][:2] for seed in range(first, first + 10)])
-    line = np.linspace(-0.5, 0.5, 21) * scene.WORKSPACE_SIDE_M
-    area = scene.WORKSPACE_CENTRE + np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    line = np.linspace(-0.5, 0.5, 21) * 2 * WORKSPACE.half[0]
+    area = WORKSPACE.centre + np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     assert np.linalg.norm(area[:, None] - places, axis=-1).min(axis=1).max() < 0.075
 
 

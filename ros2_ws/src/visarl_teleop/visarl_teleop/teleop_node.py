@@ -68,7 +68,7 @@ class TeleopNode(Node):
             return
         if self._expert is None or self._scene != (message.task, message.seed):
             self._scene = (message.task, message.seed)
-            self._expert = self._make_expert(int(message.seed))
+            self._expert = self._make_expert(int(message.seed), message.task)
         action = self._expert.act(message_to_truth(message), message_to_state(self._state))
         action = self._contract.action.validate(action)
         self._sequence += 1

@@ -1,0 +1,81 @@
+"""Where the things of a scene stand: drawn from its seed, without physics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visarl.sim.seeds import EVALUATION_SEEDS, TRAIN_SEEDS
+
+Array = NDArray[np.float64]
+
+TEACHING_SPOTS = 0.8 * np.array([(0, 0), (1, 1), (-1, -1), (1, -1), (-1, 1), (1, 0), (-1, 0), (0, 1), (0, -1)])
+TEACHING_JITTER = 0.2
+"""Where demonstrations put the object in turn, and how far around it, in half sides of its area."""
+GOAL_SPOTS = 0.8 * np.array([(0, 0), (1, 1), (-1, -1), (1, -1), (-1, 1)])
+"""The same for the goal. A number of its own, so that ten demonstrations do not pair the two always alike."""
+
+DISTRACTOR_X, DISTRACTOR_Y = (0.365, 0.575), (-0.175, 0.175)
+"""Distractors stand inside this part of the table, all of it in the picture [m, base frame]."""
+CLEARANCE_M = 0.045
+"""Between a distractor's edge and the object's: room for the fingers at most orientations of the hand, not at all."""
+GAP_M = 0.012
+"""Between a distractor and the goal's rim or another distractor."""
+_TRIES = 2000
+
+
+def object_place(seed: int, place: Array) -> Array:
+    """Where the object stands, (2,) in half sides of its area.
+
+    A person who teaches spreads the object over the whole area: middle, corners, edges. A clone fails where no
+    demonstration was near.
+
+    Args:
+        place: (2,) uniform draws in [-1, 1].
+    """
+    if seed in TRAIN_SEEDS:
+        return np.asarray(TEACHING_SPOTS[seed % len(TEACHING_SPOTS)] + TEACHING_JITTER * place)
+    return place
+
+
+def goal_place(seed: int, place: Array) -> Array:
+    """The same for the goal."""
+    if seed in TRAIN_SEEDS:
+        return np.asarray(GOAL_SPOTS[seed % len(GOAL_SPOTS)] + TEACHING_JITTER * place)
+    return place
+
+
+def distractor_set(seed: int) -> str:
+    """A key of `props.DISTRACTORS`: evaluation has its own."""
+    return "unseen" if seed in EVALUATION_SEEDS else "training"
+
+
+def distractor_places(
+    rng: np.random.Generator,
+    radii: Sequence[float],
+    thing: Array,
+    thing_radius: float,
+    goal: Array | None,
+    goal_radius: float,
+) -> list[Array]:
+    """Places (2,) [m] of distractors with these radii: apart from the object, the goal and one another.
+
+    In the rare scene that has no such place for one, it comes as far from the others as any that was tried.
+    """
+    found: list[Array] = []
+    for i, radius in enumerate(radii):
+        best, room = np.zeros(2), -np.inf
+        for _ in range(_TRIES):
+            place = np.array([rng.uniform(*DISTRACTOR_X), rng.uniform(*DISTRACTOR_Y)])
+            gaps = [float(np.linalg.norm(place - thing)) - radius - thing_radius - CLEARANCE_M]
+            if goal is not None:
+                gaps.append(float(np.linalg.norm(place - goal)) - radius - goal_radius - GAP_M)
+            gaps += [float(np.linalg.norm(place - p)) - radius - radii[k] - GAP_M for k, p in enumerate(found[:i])]
+            if min(gaps) > room:
+                best, room = place, min(gaps)
+            if room >= 0:
+                break
+        found.append(best)
+    return found
