@@ -139,8 +139,8 @@ def _check_seeds(options: Simulate, first: int, last: int) -> None:
         if options.evaluation
         else "nothing is trained on those above: choose a lower --seed, or say --evaluation for a file to test on"
     )
-    scenes = f"{first}" if first == last else f"{first} to {last}"
-    raise ConfigError(f"simulate: scenes {scenes} are not all in {allowed.start} to {allowed.stop - 1}; {fix}")
+    scenes = f"scene {first} is not" if first == last else f"scenes {first} to {last} are not all"
+    raise ConfigError(f"simulate: {scenes} in {allowed.start} to {allowed.stop - 1}; {fix}")
 
 
 def _limit_s(options: Simulate) -> float:

@@ -40,7 +40,7 @@ def clip(seed: int, folder: Path | None = None) -> Clip:
     Raises:
         SimulationError: no videos there, or one that cannot be decoded.
     """
-    rng = np.random.default_rng([seed, 4])
+    rng = np.random.default_rng([seed, 6])
     if folder is None:
         return GeneratedClip(rng)
     found = videos(folder)
