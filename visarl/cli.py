@@ -12,7 +12,7 @@ from typing import Any
 
 from visarl import __version__
 from visarl.errors import ConfigError, VisarlError, suggest
-from visarl.process import terminate_like_ctrl_c
+from visarl.process import status_of, terminate_like_ctrl_c
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """Run `work`. Errors that a person can act on become one line and status 1, Ctrl-C and SIGTERM status 130."""
+    """Run `work`. Errors that a person can act on become one line and status 1, Ctrl-C status 130, SIGTERM 143."""
     terminate_like_ctrl_c()
     try:
         return work()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nvisarl: stopped", file=sys.stderr)
-        return 130
+        return status_of(stop)
     except BrokenPipeError:
         # The reader of our output has gone (`visarl ... | head`): nothing to tell, and nobody to tell it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,9 @@ from types import FrameType
 
 ROOT = Path(__file__).resolve().parents[1]
 
+INTERRUPTED, TERMINATED = int(128 + signal.SIGINT), int(128 + signal.SIGTERM)
+"""Exit statuses after Ctrl-C and after SIGTERM, as shells count them."""
+
 
 def terminate_like_ctrl_c() -> None:
     """From now on SIGTERM, which a service manager or `timeout` sends, ends what this process has started, too."""
@@ -16,7 +19,12 @@ def terminate_like_ctrl_c() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(signal.Signals(number))  # told apart by this alone: all that ends on Ctrl-C ends on both
+
+
+def status_of(stop: KeyboardInterrupt) -> int:
+    """The exit status of a process that `stop` ended."""
+    return TERMINATED if signal.SIGTERM in stop.args else INTERRUPTED
 
 
 def commit() -> str:

@@ -72,7 +72,7 @@ run("ending", make)
 """
 
 
-@pytest.mark.parametrize(("what", "status", "said"), [("ended", 0, ""), ("broken", 1, "no memory")])
+@pytest.mark.parametrize(("what", "status", "said"), [("ended", 143, ""), ("broken", 1, "no memory")])
 def test_a_context_that_a_signal_ends_beneath_a_call_is_a_clean_end(what: str, status: int, said: str) -> None:
     script = ENDS_BENEATH_A_CALL.format(what=what)
     alone = os.environ | environment(GraphOptions(domain=free_domain()))

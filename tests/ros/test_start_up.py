@@ -50,12 +50,13 @@ def test_arguments_that_ros_cannot_read_end_in_a_sentence(arguments: list[str], 
     assert "/project/src" not in lines[0] and "Traceback" not in done.stderr
 
 
-def test_a_signal_before_the_first_node_is_a_clean_end() -> None:
-    make = f"os.kill(os.getpid(), {int(signal.SIGTERM)}), [None for _ in iter(rclpy.ok, False)], Node('late')"
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_a_signal_before_the_first_node_is_a_clean_end(number: signal.Signals, status: int) -> None:
+    make = f"os.kill(os.getpid(), {int(number)}), [None for _ in iter(rclpy.ok, False)], Node('late')"
     imports = "import os, rclpy; from rclpy.node import Node; from visarl.ros.process import run"
     script = f"{imports}; run('late', lambda: ({make}))"
     done = ended(["-c", script])
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (status, "")
 
 
 @pytest.mark.parametrize(("package", "node"), [("visarl_arm", "sim_node"), ("visarl_teleop", "teleop_node")])

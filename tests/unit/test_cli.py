@@ -109,7 +109,8 @@ def test_find_takes_the_longest_verb() -> None:
         cli.find(["nothing"])
 
 
-def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_with_its_status_and_no_traceback(number: signal.Signals, status: int, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     code = (
         "import pathlib, sys, threading\nfrom visarl.cli import guarded\n"
@@ -121,9 +122,9 @@ def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
     while not ready.exists():
         assert time.monotonic() < limit and process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "Traceback" not in errors and "stopped" in errors
 
 

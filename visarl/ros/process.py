@@ -18,6 +18,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
 from visarl.errors import ConfigError, VisarlError
+from visarl.process import TERMINATED
 from visarl.ros.graph import QUIET
 
 ORPHAN_TRIES = 10
@@ -41,8 +42,8 @@ _ENDED = _known(rclpy_implementation, "RCLError") + _known(exceptions, "NotIniti
 def run(name: str, make: Callable[[], Any]) -> None:
     """Body of every node's `main`: build with `make` (a node or several), spin until a signal, close, exit.
 
-    A node's `close()` is called on every way out. Exit status 0 after SIGINT or SIGTERM, 1 after an error, which is
-    printed in one line if a person can act on it.
+    A node's `close()` is called on every way out. Exit status 0 after Ctrl-C, which is how ROS's launch system ends
+    nodes, 143 after SIGTERM, 1 after an error, which is printed in one line if a person can act on it.
     """
     if os.environ.get("PYTHONWARNINGS") == QUIET:
         for category in (DeprecationWarning, FutureWarning):  # again: importing dm_control switches them back on
@@ -51,10 +52,15 @@ def run(name: str, make: Callable[[], Any]) -> None:
     sys.setswitchinterval(0.001)
     nodes: list[Any] = []
     status = 0
+    asked: list[int] = []  # SIGTERMs that came
     if os.environ.get(SUPERVISED):
         threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there may be something to close
+        signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))  # ROS's own handler calls it
         _init()
+        if asked:  # before ROS's handler was there
+            raise KeyboardInterrupt
         made = make()
         nodes = list(made) if isinstance(made, (list, tuple)) else [made]
         executor = SingleThreadedExecutor()
@@ -76,7 +82,7 @@ def run(name: str, make: Callable[[], Any]) -> None:
         if not close(name, nodes):
             status = 1
         rclpy.try_shutdown()
-    sys.exit(status)
+    sys.exit(TERMINATED if asked and not status else status)
 
 
 def _init() -> None:

@@ -14,9 +14,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 
 from visarl.errors import VisarlError
+from visarl.process import TERMINATED
 from visarl.ros.graph import NodeSpec
 from visarl.ros.workspace import child_environment, executable
 
@@ -25,6 +27,8 @@ GRACE_S = (5.0, 3.0, 2.0)
 
 _READ_S = 5.0
 """How long the last words of a child that has ended may take to be read."""
+
+_START = Path(__file__).with_name("start.py")
 
 _REASON_LINES = 20
 """Last lines of a child's output that are kept to tell why it ended."""
@@ -41,7 +45,7 @@ class _Child:
         script = executable(spec.package, spec.executable)
         self.process = subprocess.Popen(
             # This interpreter, whatever the script's first line finds on the path.
-            [sys.executable, str(script), "--ros-args", *spec.arguments()],
+            [sys.executable, str(_START), str(script), "--ros-args", *spec.arguments()],
             env=child_environment() | spec.environment | {"VISARL_SUPERVISED": "1"},
             stdin=subprocess.PIPE,  # never written to: it closes when the supervisor is killed, and the child ends
             stdout=subprocess.PIPE,
@@ -71,7 +75,8 @@ class _Child:
     def reason(self) -> str:
         self._reader.join(_READ_S)
         code = self.process.returncode
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        number = -code if code < 0 else signal.SIGTERM if code == TERMINATED else None
+        how = f"exit status {code}" if number is None else f"signal {signal.Signals(number).name}"
         said = [line for line in self.lines if line.strip()]
         errors = [line for line in said if "error: " in line] or said[-1:]
         return f"{self.spec.name} ended ({how}){': ' + errors[-1] if errors else ''}"
@@ -103,7 +108,8 @@ class Supervisor:
         """Start every process; returns at once."""
         width = max((len(spec.name) for spec in self._nodes), default=0)
         for spec in self._nodes:
-            self._children.append(_Child(spec, width, self._say))
+            with _held_back():
+                self._children.append(_Child(spec, width, self._say))
 
     def check(self) -> None:
         """Raises GraphError, with the node's own reason, if a process has ended."""
@@ -170,3 +176,14 @@ def _undisturbed() -> Iterator[None]:
     finally:
         for number, handler in before:
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Ctrl-C waits: for this thread, until a child that was made is known; for the child, which inherits it, until
+    `start.py` lets it through."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
