@@ -7,6 +7,7 @@ import json
 from visarl.config import get_preset
 from visarl.data.annotations import simulated_clicks
 from visarl.data.bags import find_bags
+from visarl.data.files import writable
 from visarl.errors import ConfigError
 from visarl.options import Click
 
@@ -15,6 +16,7 @@ def main(options: Click) -> int:
     """Writes `options.out`; its last line on stdout is one line of JSON."""
     if options.frames < 1:
         raise ConfigError(f"frames: expected at least 1, found {options.frames}")
+    writable(options.out)
     config = get_preset(options.preset)
     bags = find_bags(options.bags)
     clicks = simulated_clicks(bags, options.frames, options.seed, config.preprocess, config.saliency.roles)

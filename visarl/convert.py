@@ -14,6 +14,7 @@ from visarl.config import get_preset
 from visarl.data.bag_writer import recover
 from visarl.data.bags import DAMAGED, PARTIAL, RECOVERING, Bag, find_bags
 from visarl.data.convert import ConversionReport, convert
+from visarl.data.files import writable
 from visarl.errors import ConfigError, DataError
 from visarl.options import Convert
 
@@ -24,6 +25,8 @@ def main(options: Convert) -> int:
         raise ConfigError("visarl convert: expected --out FILE.h5, or --recover")
     if not options.bags:
         raise ConfigError("visarl convert: expected bags, or folders that contain them")
+    if options.out is not None:
+        writable(options.out)
     if options.recover:
         repaired = repair(options.bags)
         if options.out is None:

@@ -80,6 +80,15 @@ def test_clicks_of_the_simulated_annotator(tmp_path: Path, capsys: pytest.Captur
     assert "sim/truth" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["convert", "click"])
+def test_an_out_that_cannot_be_written_is_told_before_a_bag_is_read(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = {"convert": ["convert", "nowhere"], "click": ["click", "--bags", "nowhere"]}[verb]
+    assert main([*words, "--out", str(tmp_path)]) == 1
+    assert f"{tmp_path}: is a folder; expected the name of a file" in capsys.readouterr().err
+
+
 def test_what_is_missing_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", str(tmp_path)]) == 1
     assert "expected --out" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,30 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):  # where a file takes the folder's place, or nothing may be written
-            temporary.unlink()
         raise DataError(f"{path}: not saved, {error.strerror}; make room or choose another folder") from error
+    finally:
+        with contextlib.suppress(OSError):  # it has become `path`; or there was none, or nothing may be written
+            temporary.unlink()
+
+
+def writable(path: Path, folder: bool = False) -> None:
+    """Try now what would fail after an hour's work: whether the file `path` can be written there, with the folders that
+    it lacks; or, with `folder`, files in the folder `path`. Leaves nothing behind.
+
+    Raises:
+        DataError: it cannot; says where it fails.
+    """
+    place, other = (path, "choose another folder") if folder else (path.parent, "choose another file")
+    try:
+        if not folder and path.is_dir():
+            raise DataError(f"{path}: is a folder; expected the name of a file, such as {path / 'NAME'}")
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise DataError(f"{path}: cannot be written, {place} is a file and no folder; {other}")
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written, {place}: {error.strerror}; {other}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from visarl.data.files import read_json, write_text
+from visarl.data.files import read_json, writable, write_text
 from visarl.errors import DataError
 
 
@@ -65,3 +65,43 @@ def test_a_file_where_the_folder_should_be_is_told_in_a_sentence(tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="not saved, Not a directory"):
         write_text(tmp_path / "file" / "name.json", "{}")
+
+
+def test_an_interruption_leaves_nothing_beside_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(path, "new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_can_be_written_is_tried_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text("old")
+    for path in (tmp_path / "old.json", tmp_path / "new.json", tmp_path / "new" / "and newer" / "a.json"):
+        writable(path)
+    for path in (tmp_path, tmp_path / "new" / "and newer"):
+        writable(path, folder=True)
+    assert list(tmp_path.iterdir()) == [tmp_path / "old.json"] and (tmp_path / "old.json").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "said"),
+    [
+        ("folder", False, "is a folder; expected the name of a file"),
+        ("file", True, "file is a file and no folder; choose another folder"),
+        ("file/new/a.json", False, "file is a file and no folder; choose another file"),
+        ("file/new", True, "file is a file and no folder"),
+        ("/proc/a.json", False, "cannot be written, /proc: .*; choose another file"),
+        ("/proc/new", True, "cannot be written, /proc: .*; choose another folder"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_it_is_made(name: str, folder: bool, said: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=f"{tmp_path / name}: .*{said}"):
+        writable(tmp_path / name, folder)
