@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from visarl.data.bags import IMAGE
+from visarl.data.files import writable
 from visarl.data.labels import load_label, save_label
 from visarl.data.recorder import episodes
 from visarl.errors import ConfigError, VisarlError
@@ -54,9 +55,13 @@ def record(options: Record, console: Console | None = None) -> dict[str, Any]:
         bytes_per_second and image rate of what is kept; out.
 
     Raises:
-        RecordError: the expert fails too often; ConfigError: seeds reserved for validation; and the graph's errors.
+        RecordError: the expert fails too often; ConfigError: no episodes, or seeds reserved for validation; DataError:
+        `options.out` cannot be written; and the graph's errors.
     """
+    if options.episodes < 1:
+        raise ConfigError(f"record: expected at least one demonstration, found --episodes {options.episodes}")
     out = options.out.expanduser().absolute()
+    writable(out, folder=True)
     have = len(episodes(out, options.task))
     first = options.seed + attempts_in(out, options.task)
     last = first + max(0, options.episodes - have)
