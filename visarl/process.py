@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -25,6 +28,29 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def status_of(stop: KeyboardInterrupt) -> int:
     """The exit status of a process that `stop` ended."""
     return TERMINATED if signal.SIGTERM in stop.args else INTERRUPTED
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block has ended.
+
+    For short work with HDF5: h5py runs Python code where it frees what it opened, and Python drops an interrupt that
+    begins there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    caught: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda number, frame: caught.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if caught:
+        signal.raise_signal(caught[0])
 
 
 def commit() -> str:

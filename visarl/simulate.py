@@ -32,7 +32,7 @@ from visarl.data.episodes import (
 from visarl.errors import ConfigError, SimulationError
 from visarl.options import Simulate
 from visarl.preprocess import crop
-from visarl.process import commit
+from visarl.process import commit, uninterrupted
 from visarl.robot.interfaces import ArmState, Frame
 from visarl.sim.expert import Expert
 from visarl.sim.modalities import FAR_M, NEAR_M, modality_pictures
@@ -86,8 +86,8 @@ def simulate(options: Simulate, console: Console | None = None) -> dict[str, Any
                 attempts += 1
                 episode, outcome = _play(simulator, options, preprocess)
                 if outcome.success or options.failures or options.policy == "random":
-                    name = f"demo_{len(kept)}"
-                    steps += _write(file, name, episode, outcome, seed, options, preprocess)
+                    with uninterrupted():
+                        steps += _write(file, f"demo_{len(kept)}", episode, outcome, seed, options, preprocess)
                     kept.append(seed)
                     progress.advance(bar)
                 if attempts - len(kept) > options.episodes + PATIENCE:
@@ -98,12 +98,13 @@ def simulate(options: Simulate, console: Console | None = None) -> dict[str, Any
                     )
         finally:
             simulator.close()
-        data.attrs["seeds"] = kept
-        data.attrs["evaluation"] = options.evaluation
-        data.attrs["commit"] = commit()
-        for name in ("policy", "perturbation", "disturbance"):
-            data.attrs[name] = getattr(options, name)
-        finish(file, VALIDATION_SHARE)
+        with uninterrupted():
+            data.attrs["seeds"] = kept
+            data.attrs["evaluation"] = options.evaluation
+            data.attrs["commit"] = commit()
+            for name in ("policy", "perturbation", "disturbance"):
+                data.attrs[name] = getattr(options, name)
+            finish(file, VALIDATION_SHARE)
     took_s = time.monotonic() - began_s
     return {
         "task": options.task,
