@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from torch.utils.tensorboard import SummaryWriter
 from visarl.data.files import write_text
 from visarl.errors import ConfigError, VisarlError
 from visarl.training_options import Training
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 _NOT_THE_RESULT = ("out", "checkpoint_every", "restart", "device", "threads", "episodes", "bags", "clicks")
 """Options that may differ between the two halves of an interrupted run; inputs are compared by content instead."""
@@ -136,25 +139,39 @@ class Run:
         iterations: int,
         state: Mapping[str, Stateful],
         settings: Mapping[str, Any],
+        fabric: Fabric | None = None,
     ) -> None:
-        """`settings`: what the result depends on beside the options (model configuration, digest of the data).
+        """
+        Args:
+            settings: what the result depends on beside the options (model configuration, digest of the data).
+            fabric: where several processes train together; the first one writes.
 
         Raises:
-            ConfigError: `out` holds a checkpoint of a run with other settings.
+            ConfigError: `out` holds a checkpoint of a run with other settings, or the processes do not share `out`.
         """
         self.title, self.iterations, self.state = title, iterations, state
+        self.leads = fabric is None or fabric.is_global_zero
         self.every = max(1, options.checkpoint_every)
         self.folder = options.out
         self.path = options.out / "checkpoint.pt"
         own = {k: v for k, v in dataclasses.asdict(options).items() if k not in _NOT_THE_RESULT}
         self.settings = json.loads(json.dumps({**own, **settings}, default=str))
         self.start = 0
-        if options.restart:
+        if options.restart and self.leads:
             self.path.unlink(missing_ok=True)
             shutil.rmtree(options.out / "tensorboard", ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
+        if fabric is not None:
+            fabric.barrier()
         if self.path.exists():
             self._load()
+        if fabric is not None and fabric.world_size > 1:
+            starts = fabric.all_gather(torch.tensor(self.start))
+            if (starts != starts[0]).any():
+                raise ConfigError(
+                    f"{self.path}: the processes find checkpoints of the iterations {starts.tolist()}; --out must be a "
+                    "folder that all machines share"
+                )
 
     def _load(self) -> None:
         try:
@@ -176,6 +193,8 @@ class Run:
 
     def save(self, iteration: int) -> None:
         """Checkpoint after `iteration` iterations, atomically."""
+        if not self.leads:
+            return
         for name, value in self.state.items():
             spoiled = [key for key, number in _tensors(value.state_dict()) if not torch.isfinite(number).all()]
             if spoiled:
@@ -186,10 +205,11 @@ class Run:
         os.replace(part, self.path)
 
     def __enter__(self) -> Run:
-        self.curves = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.start)
         self.progress = track(self.iterations, self.title)
-        if self.progress.console.is_terminal:
-            self.progress.start()
+        if self.leads:
+            self.curves = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.start)
+            if self.progress.console.is_terminal:
+                self.progress.start()
         return self
 
     def __iter__(self) -> Iterator[int]:
@@ -201,7 +221,7 @@ class Run:
             done = iteration + 1
             self.progress.update(task, completed=done)
             tenth = 10 * done // self.iterations
-            if not self.progress.console.is_terminal and tenth != shown:
+            if self.leads and not self.progress.console.is_terminal and tenth != shown:
                 shown = tenth  # a log file gets a line every tenth instead of a bar
                 self._line(done)
             if done % self.every == 0 or done == self.iterations:
@@ -229,19 +249,28 @@ class Run:
 
     def log(self, iteration: int, **values: float) -> None:
         """Curves for TensorBoard, and beside the bar."""
+        if not self.leads:
+            return
         for name, value in values.items():
             self.curves.add_scalar(f"{self.title}/{name}", value, iteration)
         self.progress.update(
             self.progress.task_ids[0], note=" ".join(f"{name} {value:.4g}" for name, value in values.items())
         )
 
+    def show(self, iteration: int, **pictures: NDArray[np.uint8]) -> None:
+        """Pictures (height, width, 3) for TensorBoard."""
+        if self.leads:
+            for name, picture in pictures.items():
+                self.curves.add_image(f"{self.title}/{name}", picture, iteration, dataformats="HWC")
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.progress.console.is_terminal:
-            self.progress.stop()
-        self.curves.close()
-        if kind is KeyboardInterrupt:
+        if self.leads:
+            if self.progress.console.is_terminal:
+                self.progress.stop()
+            self.curves.close()
+        if kind is KeyboardInterrupt and self.leads:
             console().print(f"{self.title}: interrupted; the same command goes on from {self.path}")
         if isinstance(error, Exception) and _out_of_memory(error):
             # Another batch is another run: its checkpoints would not be taken up.

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from visarl.config import PreprocessConfig
+from training import maps
+from visarl.config import PreprocessConfig, SaliencyConfig
 from visarl.data.episodes import EpisodeFile
 from visarl.errors import DataError
-from visarl.preprocess import shrink
+from visarl.preprocess import resize, shrink
+from visarl.training_options import Maps
 
-SALIENCY = "saliency"
-"""Key of the predicted maps beside the pictures: (T, R, S, S) uint8, 255 is 1."""
+SALIENCY = maps.SALIENCY
+CACHE = ".frames"
+"""Ending of the folder beside an episode file that keeps its frames decoded and shrunk."""
+_DEVICE_SHARE = 0.25
+"""Of a GPU's free memory, for frames."""
 
 
 def picture_sets(episodes: EpisodeFile) -> Iterator[tuple[str, h5py.Group]]:
@@ -27,32 +38,153 @@ def picture_sets(episodes: EpisodeFile) -> Iterator[tuple[str, h5py.Group]]:
             yield f"{demo} (every frame)", episodes.file["frames"][demo]
 
 
-def pretraining_pictures(
-    paths: Sequence[Path], size: int, preprocess: PreprocessConfig, with_saliency: bool
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """All pictures of the files at `size`: (N, size, size, 3), and their maps (N, R, S, S) as stored.
+@dataclass(frozen=True)
+class Wanted:
+    """Which frames a pretraining reads, and how."""
 
-    Every camera frame where a file has them, otherwise the frames of the control steps.
+    modalities: tuple[str, ...]
+    size: int
+    """Side at which they are kept [pixels]."""
+    maps: Maps = "predicted"
+    """Whose saliency maps."""
+    saliency: SaliencyConfig = SaliencyConfig()
+    """Of oracle maps; their roles are those of the file."""
+    seed: int = 0
+    """Of shuffled maps."""
 
-    Raises:
-        DataError: no pictures, or no maps where they are asked for.
+
+class Frames:
+    """All frames of some episode files as bytes, decoded and shrunk: mapped from disk, or on a GPU with room for them.
+
+    A modality's frames are (N, s, s, 3) for rgb and normals, (N, s, s) for saliency (the maximum over the roles, so
+    that files of tasks with other roles go together) and depth.
     """
-    pictures: list[NDArray[np.uint8]] = []
-    maps: list[NDArray[np.uint8]] = []
-    for path in paths:
-        with EpisodeFile(path, preprocess) as episodes:
-            for name, group in picture_sets(episodes):
-                if episodes.has_frames and not name.endswith(")"):
-                    continue  # the control steps' frames are among them
-                pictures.extend(shrink(picture, size) for picture in group["image"])
-                if with_saliency:
-                    maps.append(_maps(path, name, group))
-    if not pictures:
-        raise DataError(f"no pictures in {', '.join(map(str, paths))}")
-    return np.stack(pictures), np.concatenate(maps) if with_saliency else None
+
+    def __init__(self, paths: Sequence[Path], preprocess: PreprocessConfig, wanted: Wanted) -> None:
+        """
+        Raises:
+            DataError: no pictures, or a modality that a file does not have.
+        """
+        files = [_arrays(path, preprocess, wanted) for path in paths]
+        self._arrays = {name: [arrays[name] for arrays in files] for name in wanted.modalities}
+        lengths = [len(array) for array in next(iter(self._arrays.values()))]
+        self._ends = np.cumsum(lengths)
+        if not len(self):
+            raise DataError(f"no pictures in {', '.join(map(str, paths))}")
+        self._resident: dict[str, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def bytes(self) -> int:
+        return sum(array.nbytes for arrays in self._arrays.values() for array in arrays)
+
+    def digest(self) -> str:
+        """Short hash of all that is in them."""
+        hasher = hashlib.sha256()
+        for name, arrays in self._arrays.items():
+            for array in arrays:
+                hasher.update(f"{name}{array.shape}".encode())
+                hasher.update(np.ascontiguousarray(array).data)
+        return hasher.hexdigest()[:16]
+
+    def to(self, device: torch.device) -> Frames:
+        """Keep them on the device if they are small beside its free memory; a GPU need not wait for the disk then."""
+        if device.type == "cuda" and self.bytes < _DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+            everything = np.arange(len(self))
+            self._resident = {name: self._gather(name, everything).to(device) for name in self._arrays}
+        return self
+
+    def batch(self, chosen: NDArray[np.int64], device: torch.device) -> dict[str, torch.Tensor]:
+        """The frames `chosen` (B,) of each modality, uint8 on the device."""
+        if self._resident:
+            index = torch.from_numpy(chosen).to(device)
+            return {name: frames[index] for name, frames in self._resident.items()}
+        return {name: self._gather(name, chosen).to(device) for name in self._arrays}
+
+    def _gather(self, name: str, chosen: NDArray[np.int64]) -> torch.Tensor:
+        arrays = self._arrays[name]
+        files = np.searchsorted(self._ends, chosen, side="right")
+        found = np.empty((len(chosen), *arrays[0].shape[1:]), np.uint8)
+        for number in np.unique(files):
+            rows = files == number
+            found[rows] = arrays[number][chosen[rows] - (self._ends[number] - len(arrays[number]))]
+        return torch.from_numpy(found)
 
 
-def _maps(path: Path, name: str, group: h5py.Group) -> NDArray[np.uint8]:
+def _arrays(path: Path, preprocess: PreprocessConfig, wanted: Wanted) -> dict[str, NDArray[np.uint8]]:
+    """One file's frames by modality, from its cache where they are in it."""
+    with EpisodeFile(path, preprocess) as episodes:
+        content = _file_digest(path)
+        # Of the frames between the control steps nothing but the picture and its predicted maps is known.
+        every = episodes.has_frames and set(wanted.modalities) <= {"rgb", SALIENCY} and wanted.maps == "predicted"
+        found = {}
+        for name in wanted.modalities:
+            if name == SALIENCY and wanted.maps != "predicted":
+                facts = f"{wanted.maps} {wanted.seed} {wanted.saliency}"
+                key = f"{wanted.maps}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
+            else:
+                key = f"{name}-every" if every else name
+            keep = Path(f"{path}{CACHE}") / f"{content}-{key}-{wanted.size}.npy"
+            found[name] = _cached(keep, partial(_decode, episodes, name, wanted, every))
+        return found
+
+
+def _cached(path: Path, make: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The array in `path`, mapped; made and written where it is not there yet. Frames of another content go."""
+    if not path.exists():
+        array = make()
+        part = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with part.open("wb") as stream:
+                np.save(stream, array)
+            part.replace(path)
+            for old in path.parent.glob("*.npy"):
+                if old.name.split("-")[0] != path.name.split("-")[0]:
+                    old.unlink(missing_ok=True)
+        except OSError:  # a folder that cannot be written, or a full disk: this run has them in memory
+            with contextlib.suppress(OSError):
+                part.unlink()
+            return array
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def _decode(episodes: EpisodeFile, name: str, wanted: Wanted, every: bool) -> NDArray[np.uint8]:
+    frames: list[NDArray[np.uint8]] = []
+    size = wanted.size
+    for label, group in picture_sets(episodes):
+        if every != label.endswith(")"):
+            continue  # the control steps' frames are among every frame
+        if name == "rgb":
+            frames.extend(shrink(picture, size) for picture in group["image"])
+        elif name == SALIENCY:
+            frames.extend(resize(of_roles.max(axis=0), size) for of_roles in _maps(episodes, label, group, wanted))
+        else:
+            if name not in group:
+                raise DataError(
+                    f"{episodes.path}: {label} has no {name}; `visarl simulate --modalities {name}` records it, "
+                    f"`visarl label --estimators {name}=package.module:function` estimates it"
+                )
+            frames.extend(resize(picture, size) for picture in group[name])
+    return np.stack(frames) if frames else np.zeros((0, size, size), np.uint8)
+
+
+def _maps(episodes: EpisodeFile, label: str, group: h5py.Group, wanted: Wanted) -> NDArray[np.uint8]:
+    if wanted.maps != "predicted":
+        config = wanted.saliency
+        if wanted.maps == "oracle":
+            config = replace(config, roles=maps.true_roles(episodes, label))
+        return maps.maps_for(episodes, label, wanted.maps, config, wanted.seed)
     if SALIENCY not in group:
-        raise DataError(f"{path}: {name} has no saliency maps; run `visarl label` on the file first")
+        raise DataError(f"{episodes.path}: {label} has no saliency maps; run `visarl label` on the file first")
     return np.asarray(group[SALIENCY][:])
+
+
+def _file_digest(path: Path) -> str:
+    hasher = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()[:16]

@@ -12,13 +12,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from training.dataset import SALIENCY
 from visarl.config import SaliencyConfig
 from visarl.contract import PLAIN_ROLE, ROLES
 from visarl.data.annotations import Click, render
 from visarl.data.episodes import EpisodeFile, demo_number
 from visarl.errors import DataError
 from visarl.training_options import Maps
+
+SALIENCY = "saliency"
+"""Key of the predicted maps beside the pictures: (T, R, S, S) uint8, 255 is 1."""
 
 
 def maps_for(file: EpisodeFile, demo: str, source: Maps, config: SaliencyConfig, seed: int) -> NDArray[np.uint8]:

@@ -89,8 +89,8 @@ def probe(options: Probe) -> dict[str, Any]:
     seeds = parse_seeds(options.seeds)
     if set(seeds) & set(TRAIN_SEEDS) or options.scenes > len(TRAIN_SEEDS):
         raise ConfigError(
-            f"seeds {options.seeds}: expected scenes that training never sees, {TRAIN_SEEDS.stop} and above, and at most "
-            f"{len(TRAIN_SEEDS)} training scenes"
+            f"seeds {options.seeds}: expected scenes that training never sees, {TRAIN_SEEDS.stop} and above, and at "
+            f"most {len(TRAIN_SEEDS)} training scenes"
         )
     learnt = look(options.task, TRAIN_SEEDS[: options.scenes], options.every, preprocess, disturbance=DISTURBANCE_M_S)
     features = embed(encoder, learnt, mapper)

@@ -16,8 +16,9 @@ from visarl.errors import ConfigError, suggest
 T = TypeVar("T")
 
 ReadoutKind = Literal["keypoints", "mean", "global", "modality_mean"]
+SaliencyKind = Literal["picanet", "unet", "frozen"]
 READOUTS: tuple[str, ...] = typing.get_args(ReadoutKind)
-MODALITY_CHANNELS = {"rgb": 3, "saliency": 1}
+MODALITY_CHANNELS = {"rgb": 3, "saliency": 1, "depth": 1, "normals": 3}
 ATTENTIONS = ("global", "local", "none")
 
 
@@ -40,8 +41,11 @@ class PreprocessConfig:
 
 @dataclass(frozen=True)
 class SaliencyConfig:
-    """PiCANet: which maps, from which features."""
+    """The saliency model: which maps, from which features."""
 
+    model: SaliencyKind = "picanet"
+    """picanet as in the paper; unet, light and without a backbone; frozen, a small head on a backbone that does not
+    learn."""
     roles: tuple[str, ...] = ("effector", "object")
     """One output map a role; `("plain",)` is the paper's case."""
     backbone: str = "mobilenetv3_small_100"

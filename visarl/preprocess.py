@@ -26,6 +26,12 @@ RGB_STD = (0.229, 0.224, 0.225)
 SALIENCY_STD = 0.1
 """Standard deviation of a map with one or two clicks: sqrt(clicks * pi) * sigma, with the paper's sigma of 10/256."""
 
+DEPTH_MEAN, DEPTH_STD = 0.5, 0.25
+"""Of depth as a share of its range: 0 is near, 1 is far."""
+
+NORMALS_STD = 0.5
+"""Of a component of the surface normals, about zero."""
+
 
 def fingerprint(config: PreprocessConfig) -> str:
     """16 hex digits that change whenever a frame would be prepared differently; bundles and episode files carry it."""
@@ -49,7 +55,7 @@ def crop(image: NDArray[np.uint8], config: PreprocessConfig) -> NDArray[np.uint8
             f"camera frame: expected a size in which the crop {config.crop} is square (640x480 for the default), found "
             f"{width}x{height}, where it is {columns}x{rows}; set the camera to such a size or change preprocess.crop"
         )
-    return _resize(image[top : top + rows, left : left + columns], config.size)
+    return resize(image[top : top + rows, left : left + columns], config.size)
 
 
 def shrink(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -57,7 +63,7 @@ def shrink(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     picture = _picture(picture, "picture")
     if picture.shape[0] != picture.shape[1]:
         raise ContractError(f"picture: expected a square one, found {picture.shape}; pass a frame through `crop` first")
-    return _resize(picture, size)
+    return resize(picture, size)
 
 
 def to_input(pictures: NDArray[np.uint8]) -> torch.Tensor:
@@ -70,10 +76,71 @@ def to_input(pictures: NDArray[np.uint8]) -> torch.Tensor:
             f"pictures: expected (..., S, S, 3) uint8 in 0..255, found {pictures.shape} {pictures.dtype}; "
             "pass pictures as they are stored, not scaled to 0..1"
         )
-    tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, -3))).float()
-    scale = torch.tensor(RGB_STD).mul(255.0).reciprocal().reshape(3, 1, 1)
-    offset = torch.tensor(RGB_MEAN).div(torch.tensor(RGB_STD)).reshape(3, 1, 1)
-    return tensor.mul_(scale).sub_(offset)
+    return standardise("rgb", torch.from_numpy(np.ascontiguousarray(pictures)))
+
+
+def standardise(name: str, stored: torch.Tensor) -> torch.Tensor:
+    """Bytes of a modality as the encoder reads them, on the device where they are.
+
+    Args:
+        name: of the modality.
+        stored: uint8, (..., S, S, 3) for rgb and normals, (..., S, S) for saliency and depth.
+
+    Returns:
+        (..., C, S, S) float32
+    """
+    import torch
+
+    if name == "rgb":
+        tensor = stored.movedim(-1, -3).contiguous().float()
+        scale = torch.tensor(RGB_STD).mul(255.0).reciprocal().reshape(3, 1, 1).to(tensor.device)
+        offset = torch.tensor(RGB_MEAN).div(torch.tensor(RGB_STD)).reshape(3, 1, 1).to(tensor.device)
+        return tensor.mul_(scale).sub_(offset)
+    if name == "normals":
+        return stored.movedim(-1, -3).contiguous().float().sub_(127.5).div_(127.5 * NORMALS_STD)
+    if name == "depth":
+        return stored.float().div_(255.0).sub_(DEPTH_MEAN).div_(DEPTH_STD).unsqueeze(-3)
+    return stored.float().div_(255.0 * SALIENCY_STD).unsqueeze(-3)
+
+
+def as_picture(name: str, values: torch.Tensor) -> NDArray[np.uint8]:
+    """What `standardise` was given, for people to look at: (..., C, S, S) to (..., S, S, 3) uint8, greys repeated."""
+    import torch
+
+    if name == "rgb":
+        shares = values.float().cpu() * torch.tensor(RGB_STD).reshape(3, 1, 1) + torch.tensor(RGB_MEAN).reshape(3, 1, 1)
+    elif name == "normals":
+        shares = (values.float().cpu() * NORMALS_STD + 1) / 2
+    else:
+        mean, std = (DEPTH_MEAN, DEPTH_STD) if name == "depth" else (0.0, SALIENCY_STD)
+        shares = (values.float().cpu() * std + mean).expand(*values.shape[:-3], 3, *values.shape[-2:])
+    return shares.mul(255).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1).numpy()
+
+
+def modality_input(name: str, values: NDArray[Any], size: int) -> torch.Tensor:
+    """Depth or surface normals of the cropped pictures as the encoder reads them, (N, C, size, size) float32.
+
+    Args:
+        name: depth or normals.
+        values: as files keep them, uint8, or of an estimator, float: depth (N, S, S) from 0, near, to 1, far; normals
+            (N, S, S, 3), components from -1 to 1.
+
+    Raises:
+        ContractError: another shape or type, or numbers that are not finite or out of that range.
+    """
+    import torch
+
+    values = np.asarray(values)
+    shape = "(N, S, S, 3)" if name == "normals" else "(N, S, S)"
+    if values.ndim != len(shape.split(",")) or values.shape[1] != values.shape[2] or values.shape[3:] not in ((), (3,)):
+        raise ContractError(f"{name}: expected {shape}, found {values.shape}")
+    if values.dtype != np.uint8:
+        low = -1.0 if name == "normals" else 0.0
+        if not (np.isfinite(values).all() and values.min() >= low - 1e-3 and values.max() <= 1 + 1e-3):
+            found = f"{values.min()} to {values.max()}"
+            raise ContractError(f"{name}: expected finite numbers from {low:g} to 1, found {found}")
+        values = np.round((values - low) / (1 - low) * 255).astype(np.uint8)
+    return standardise(name, torch.from_numpy(np.stack([resize(value, size) for value in values])))
 
 
 def saliency_input(maps: NDArray[Any], size: int) -> torch.Tensor:
@@ -90,7 +157,7 @@ def saliency_input(maps: NDArray[Any], size: int) -> torch.Tensor:
 
     values = unit_maps(maps).max(axis=-3)
     flat = values.reshape(-1, *values.shape[-2:])
-    small = np.stack([_resize(value, size) for value in flat]) if len(flat) else np.zeros((0, size, size), np.float32)
+    small = np.stack([resize(value, size) for value in flat]) if len(flat) else np.zeros((0, size, size), np.float32)
     return torch.from_numpy(small).div_(SALIENCY_STD).reshape(*values.shape[:-2], 1, size, size)
 
 
@@ -113,7 +180,8 @@ def _picture(image: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     return image
 
 
-def _resize(image: NDArray, size: int) -> NDArray:
+def resize(image: NDArray[Any], size: int) -> NDArray[Any]:
+    """A picture or map (H, W) or (H, W, C) at (size, size)."""
     if image.shape[:2] == (size, size):
         return np.ascontiguousarray(image)
     # INTER_AREA averages what it shrinks (no aliasing); it has no meaning when growing.

@@ -17,9 +17,10 @@ from tests.training.conftest import encoder_options, saliency_options
 from training import label, train_encoder, train_saliency
 from training.common import pick_device, prepare
 from training.parts import load_saliency
-from training.train_encoder import crop_and_flip, warm_cosine
+from training.train_encoder import crops, prepared, warm_cosine
 from visarl.data.annotations import AnnotationFile
 from visarl.errors import BundleError, ConfigError, DataError
+from visarl.preprocess import as_picture
 from visarl.process import ROOT
 from visarl.training_options import Label, TrainEncoder, parse_seeds
 
@@ -115,13 +116,24 @@ def test_encoder_with_saliency_in_pretraining_only(run: Path, tmp_path: Path) ->
 
 
 def test_crops_are_the_same_for_all_modalities() -> None:
-    x = torch.rand(8, 1, 48, 48)
-    inputs = {"rgb": x.expand(-1, 3, -1, -1), "saliency": x}
-    out = crop_and_flip(inputs, TINY.encoder, np.random.default_rng(0), 0.3, True)
-    assert out["saliency"].shape == (8, 1, 32, 32)
-    assert torch.allclose(out["rgb"][:, :1], out["saliency"], atol=1e-6)
-    whole = crop_and_flip(inputs, TINY.encoder, np.random.default_rng(0), 1.0, False)["saliency"]
-    assert not torch.allclose(out["saliency"], whole, atol=1e-3)
+    grey = torch.randint(0, 256, (8, 48, 48), dtype=torch.uint8)
+    stored = {"rgb": grey[..., None].expand(-1, -1, -1, 3), "depth": grey, "saliency": grey}
+    theta = crops(np.random.default_rng(0), 8, 0.3, True)
+    out = {name: as_picture(name, x) for name, x in prepared(stored, theta, 32).items()}
+    assert out["rgb"].shape == (8, 32, 32, 3)
+    for name in ("depth", "saliency"):
+        assert np.abs(out["rgb"].astype(int) - out[name]).max() <= 1
+    whole = prepared(stored, crops(np.random.default_rng(0), 8, 1.0, False), 48)
+    assert np.array_equal(as_picture("depth", whole["depth"])[..., 0], grey.numpy())
+
+
+def test_half_of_the_crops_are_the_whole_and_none_leaves_the_picture() -> None:
+    theta = crops(np.random.default_rng(0), 1000, 0.25, True)
+    share = theta[:, 1, 1]
+    assert 0.4 < (share == 1).mean() < 0.6 and share.min() == pytest.approx(0.5, abs=0.01)
+    assert (np.abs(theta[:, :, 2]) <= 1 - share[:, None] + 1e-6).all()
+    assert 0.4 < (theta[:, 0, 0] < 0).mean() < 0.6
+    assert (crops(np.random.default_rng(0), 1000, 0.25, False)[:, 0, 0] > 0).all()
 
 
 def test_learning_rate_rises_and_falls() -> None:

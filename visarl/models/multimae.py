@@ -6,7 +6,7 @@ per modality for the hidden patches. In use the encoder sees every token and is 
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -17,17 +17,30 @@ from visarl.config import MODALITY_CHANNELS, EncoderConfig
 from visarl.errors import ContractError
 
 
-class Reconstruction(TypedDict):
+class Losses(TypedDict):
     """What a pretraining step returns."""
 
     loss: Tensor
     """() sum of the losses"""
     losses: dict[str, Tensor]
     """() per modality: squared error, mean over masked (and decoded) patches only"""
-    reconstruction: dict[str, Tensor]
-    """(B, C, S, S) per modality: decoded patches, the input elsewhere"""
-    masks: dict[str, Tensor]
-    """(B, grid * grid) bool per modality: True where the encoder did not see the patch"""
+
+
+class Masks(NamedTuple):
+    """What the encoder does not see in a pretraining step. M modalities, P patches in each."""
+
+    visible: Tensor
+    """(B, M, P) bool: True where the encoder sees the patch"""
+    priority: Tensor
+    """(B, M, P) in [0, 1): masked patches of the highest are decoded"""
+    counted: Tensor
+    """(M,) over how many patches a modality's loss is the mean"""
+
+    def rows(self, part: slice) -> Masks:
+        """Those of some samples. The loss is then their share of the whole batch's, times the number of such parts:
+        the mean over parts of equal size is the loss of the batch."""
+        visible = self.visible[part]
+        return Masks(visible, self.priority[part], self.counted * (len(visible) / len(self.visible)))
 
 
 class Attention(nn.Module):
@@ -185,56 +198,95 @@ class MultiMAE(nn.Module):
         self.encoder = Encoder(config)
         self.decoders = nn.ModuleDict({name: Decoder(config, MODALITY_CHANNELS[name]) for name in config.modalities})
 
-    def forward(self, inputs: dict[str, Tensor], generator: torch.Generator | None = None) -> Reconstruction:
+    def draw(self, batch: int, generator: torch.Generator | None = None) -> Masks:
+        """Masks for a batch, on the CPU, so that they are the same on any device.
+
+        Args:
+            generator: where they come from (on the CPU); torch's global one without it.
+        """
+        config, patches = self.config, self.config.grid**2
+        modalities = len(config.modalities)
+        budget = round((1 - config.mask_ratio) * modalities * patches)
+        visible, priority = draw_visible(batch, modalities, patches, budget, config.dirichlet_alpha, generator)
+        masked = patches - visible.sum(dim=-1)
+        return Masks(visible, priority, masked.clamp(max=self._decoded).sum(dim=0).clamp(min=1).float())
+
+    def forward(self, inputs: dict[str, Tensor], masks: Masks | None = None) -> Losses:
         """One masked pass.
 
         Args:
             inputs: (B, C, S, S) for each of `config.modalities`.
-            generator: source of the masks (on the CPU); torch's global one without it.
+            masks: from `draw`; drawn anew without them.
         """
+        encoded, places, slots, masks = self._encode(inputs, masks)
+        losses = {}
+        for i, (name, decoder) in enumerate(self.decoders.items()):
+            wanted = self._wanted(masks.visible[:, i], masks.priority[:, i])
+            pixels = decoder(encoded, places, slots[:, i], wanted).float()
+            target = patchify(inputs[name], self.config.patch_size).float()
+            target = target.gather(1, wanted[..., None].expand(-1, -1, target.shape[-1]))
+            hidden = ~masks.visible[:, i].gather(1, wanted)
+            error = (pixels - target).square().mean(dim=-1)
+            losses[name] = (error * hidden).sum() / masks.counted[i]
+        return {"loss": torch.stack(list(losses.values())).sum(), "losses": losses}
+
+    @torch.no_grad()
+    def reconstruct(self, inputs: dict[str, Tensor], masks: Masks) -> dict[str, Tensor]:
+        """(B, C, S, S) per modality: the input where the encoder sees it, the decoder's answer elsewhere.
+
+        Patches are asked for as many at a time as in training: those asked for together know of one another.
+        """
+        encoded, places, slots, masks = self._encode(inputs, masks)
+        pictures = {}
+        for i, (name, decoder) in enumerate(self.decoders.items()):
+            shown = patchify(inputs[name], self.config.patch_size).float()
+            visible = masks.visible[:, i]
+            order = _masked_first(visible, masks.priority[:, i])
+            for wanted in order.split(self._decoded, dim=1):
+                index = wanted[..., None].expand(-1, -1, shown.shape[-1])
+                pixels = decoder(encoded, places, slots[:, i], wanted).float()
+                hidden = ~visible.gather(1, wanted)
+                shown = shown.scatter(1, index, torch.where(hidden[..., None], pixels, shown.gather(1, index)))
+            pictures[name] = unpatchify(shown, self.config.patch_size)
+        return pictures
+
+    def _encode(self, inputs: dict[str, Tensor], masks: Masks | None) -> tuple[Tensor, Tensor, Tensor, Masks]:
+        """Encoded visible tokens, and for the decoders `places` and, as (B, M, P), `slots`; masks on the device."""
         names, patches = self.config.modalities, self.config.grid**2
         if set(inputs) != set(names):
             raise ContractError(f"MultiMAE: expected the modalities {names}, found {tuple(inputs)}")
         tokens = torch.cat([self.encoder.project(name, inputs[name]) for name in names], dim=1)
         batch, total, dim = tokens.shape
+        device = tokens.device
+        masks = Masks(*(x.to(device, non_blocking=True) for x in masks or self.draw(batch)))
         budget = round((1 - self.config.mask_ratio) * total)
-        visible, priority = draw_visible(batch, len(names), patches, budget, self.config.dirichlet_alpha, generator)
-        visible, priority = visible.to(tokens.device), priority.to(tokens.device)
-
         # Visible tokens first, in the order of the patches; stable, so that equal draws give equal batches.
-        order = torch.argsort((~visible).flatten(1).to(torch.uint8), dim=1, stable=True)
+        order = torch.argsort((~masks.visible).flatten(1).to(torch.uint8), dim=1, stable=True)
         chosen = order[:, :budget]
         encoded = self.encoder.transform(tokens.gather(1, chosen[..., None].expand(-1, -1, dim)))
-        slots = torch.full((batch, total), budget, device=tokens.device)
-        slots.scatter_(1, chosen, torch.arange(budget, device=tokens.device).expand(batch, -1))
+        slots = torch.full((batch, total), budget, device=device)
+        slots.scatter_(1, chosen, torch.arange(budget, device=device).expand(batch, -1))
+        return encoded, chosen % patches, slots.unflatten(1, (len(names), patches)), masks
 
-        losses, pictures, masks = {}, {}, {}
-        for i, name in enumerate(names):
-            wanted = self._wanted(visible[:, i], priority[:, i])
-            own_slots = slots[:, i * patches : (i + 1) * patches]
-            pixels = self.decoders[name](encoded, chosen % patches, own_slots, wanted).float()
-            target = patchify(inputs[name], self.config.patch_size).float()
-            masks[name] = ~visible[:, i]
-            index = wanted[..., None].expand(-1, -1, target.shape[-1])
-            hidden = masks[name].gather(1, wanted)
-            error = (pixels - target.gather(1, index)).square().mean(dim=-1)
-            losses[name] = (error * hidden).sum() / hidden.sum().clamp(min=1)
-            shown = torch.where(hidden[..., None], pixels.detach(), target.gather(1, index))
-            pictures[name] = unpatchify(target.scatter(1, index, shown), self.config.patch_size)
-        return {
-            "loss": torch.stack(list(losses.values())).sum(),
-            "losses": losses,
-            "reconstruction": pictures,
-            "masks": masks,
-        }
+    @property
+    def _decoded(self) -> int:
+        """Patches of a modality that a step decodes."""
+        config, patches = self.config, self.config.grid**2
+        if config.decode_share == 1.0:
+            return patches
+        return max(1, round(config.decode_share * config.mask_ratio * patches))
 
     def _wanted(self, visible: Tensor, priority: Tensor) -> Tensor:
         """Which patches (B, K) to decode: all of them, or some of the masked ones."""
         if self.config.decode_share == 1.0:
             return torch.arange(visible.shape[1], device=visible.device).expand(visible.shape[0], -1)
-        count = max(1, round(self.config.decode_share * self.config.mask_ratio * visible.shape[1]))
-        # Masked ones first. A modality may have fewer masked than wanted: visible ones fill up, the loss ignores them.
-        return torch.argsort(priority + visible.to(priority.dtype) * -2.0, dim=1, descending=True)[:, :count]
+        # A modality may have fewer masked than wanted: visible ones fill up, the loss ignores them.
+        return _masked_first(visible, priority)[:, : self._decoded]
+
+
+def _masked_first(visible: Tensor, priority: Tensor) -> Tensor:
+    """Patches (B, P), the masked ones first, those of a higher priority before others."""
+    return torch.argsort(priority + visible.to(priority.dtype) * -2.0, dim=1, descending=True)
 
 
 def draw_visible(
@@ -268,13 +320,16 @@ def sine_positions(grid: int, dim: int) -> Tensor:
 
 def patchify(picture: Tensor, patch: int) -> Tensor:
     """(B, C, S, S) → (B, grid * grid, C * patch * patch), row by row."""
-    return F.unfold(picture, patch, stride=patch).transpose(1, 2)
+    grid = picture.shape[-1] // patch
+    pieces = picture.unflatten(3, (grid, patch)).unflatten(2, (grid, patch))  # (B, C, rows, patch, columns, patch)
+    return pieces.permute(0, 2, 4, 1, 3, 5).flatten(1, 2).flatten(2)
 
 
 def unpatchify(patches: Tensor, patch: int) -> Tensor:
     """The inverse of `patchify`."""
-    side = round(patches.shape[1] ** 0.5) * patch
-    return F.fold(patches.transpose(1, 2), (side, side), patch, stride=patch)
+    grid = round(patches.shape[1] ** 0.5)
+    pieces = patches.unflatten(2, (-1, patch, patch)).unflatten(1, (grid, grid))  # (B, rows, columns, C, patch, patch)
+    return pieces.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
 def _initialise(module: nn.Module) -> None:

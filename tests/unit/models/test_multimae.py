@@ -5,17 +5,20 @@ import dataclasses
 import pytest
 import torch
 
-from visarl.config import EncoderConfig, get_preset
+from visarl.config import MODALITY_CHANNELS, EncoderConfig, get_preset
 from visarl.errors import ConfigError, ContractError
-from visarl.models.multimae import Encoder, MultiMAE, draw_visible, patchify, sine_positions, unpatchify
+from visarl.models.multimae import Encoder, Masks, MultiMAE, _attend, draw_visible, patchify, sine_positions, unpatchify
 
 SMALL = EncoderConfig(image_size=32, dim=32, depth=2, heads=2, decoder_dim=16, decoder_depth=1, decoder_heads=2)
 
 
 def pictures(config: EncoderConfig, batch: int = 3) -> dict[str, torch.Tensor]:
     side = config.image_size
-    channels = {"rgb": 3, "saliency": 1}
-    return {n: torch.rand(batch, channels[n], side, side) for n in config.modalities}
+    return {n: torch.rand(batch, MODALITY_CHANNELS[n], side, side) for n in config.modalities}
+
+
+def drawn(model: MultiMAE, batch: int = 3, seed: int = 0) -> Masks:
+    return model.draw(batch, torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(autouse=True)
@@ -47,32 +50,68 @@ def test_shares_between_modalities_follow_the_dirichlet():
 
 
 @pytest.mark.parametrize("decode_share", [1.0, 0.5, 0.01])
-def test_the_loss_counts_masked_patches_only(decode_share):
+def test_the_loss_is_the_mean_over_the_masked_patches_that_are_decoded(decode_share):
     config = dataclasses.replace(SMALL, decode_share=decode_share)
-    model, inputs = MultiMAE(config), pictures(config)
-    out = model(inputs, torch.Generator().manual_seed(3))
-    for name in config.modalities:
-        masked = out["masks"][name]
-        error = patchify(out["reconstruction"][name], 8) - patchify(inputs[name], 8)
-        assert (error[~masked] == 0).all()
-        decoded = error.abs().sum(-1) > 0
-        expected = error.square().mean(-1)[decoded].mean()
-        torch.testing.assert_close(out["losses"][name], expected)
-        if decode_share == 1.0:
-            assert torch.equal(decoded, masked)
+    model, inputs = MultiMAE(config).eval(), pictures(config)
+    masks = drawn(model)
+    out, rebuilt = model(inputs, masks), model.reconstruct(inputs, masks)
+    for i, name in enumerate(config.modalities):
+        masked = ~masks.visible[:, i]
+        error = (patchify(rebuilt[name], 8) - patchify(inputs[name], 8)).square().mean(-1)
+        assert (error[~masked] == 0).all() and (error[masked] > 0).all()
+        if decode_share < 1:
+            count = max(1, round(decode_share * 0.75 * 16))
+            first = (masks.priority[:, i] - 2.0 * ~masked).argsort(dim=1, descending=True)[:, :count]
+            chosen = torch.zeros_like(masked).scatter(1, first, True) & masked
+        else:
+            chosen = masked
+        torch.testing.assert_close(out["losses"][name], error[chosen].mean())
     torch.testing.assert_close(out["loss"], sum(out["losses"].values()))
 
 
-def test_decoders_do_not_see_what_is_masked():
-    model, inputs = MultiMAE(SMALL).eval(), pictures(SMALL, batch=1)
-    out = model(inputs, torch.Generator().manual_seed(0))
-    masked = out["masks"]["rgb"][0]
+@pytest.mark.parametrize("decode_share", [1.0, 0.5])
+def test_the_loss_of_a_batch_is_the_mean_of_its_parts_losses(decode_share):
+    config = dataclasses.replace(SMALL, decode_share=decode_share, dirichlet_alpha=0.3)
+    model, inputs = MultiMAE(config).eval(), pictures(config, batch=6)
+    masks = drawn(model, 6)
+    whole = model(inputs, masks)["losses"]
+    parts = [slice(0, 3), slice(3, 6)]
+    halves = [model({n: x[part] for n, x in inputs.items()}, masks.rows(part))["losses"] for part in parts]
+    assert not torch.isclose(halves[0]["rgb"], halves[1]["rgb"])
+    for name, loss in whole.items():
+        torch.testing.assert_close(loss, (halves[0][name] + halves[1][name]) / 2)
+
+
+@pytest.mark.parametrize("decode_share", [1.0, 0.5])
+def test_decoders_do_not_see_what_is_masked(decode_share):
+    model, inputs = MultiMAE(dataclasses.replace(SMALL, decode_share=decode_share)).eval(), pictures(SMALL, batch=1)
+    masks = drawn(model, 1)
     changed = dict(inputs)
     patches = patchify(inputs["rgb"], 8)
-    patches[0, masked] = 5.0
+    patches[0, ~masks.visible[0, 0]] = 5.0
     changed["rgb"] = unpatchify(patches, 8)
-    again = model(changed, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(out["reconstruction"], again["reconstruction"])
+    torch.testing.assert_close(model.reconstruct(inputs, masks), model.reconstruct(changed, masks))
+
+
+def test_four_modalities_share_one_budget():
+    config = dataclasses.replace(SMALL, modalities=("rgb", "saliency", "depth", "normals"), inputs=("rgb", "depth"))
+    model, inputs = MultiMAE(config), pictures(config)
+    masks = drawn(model)
+    assert (masks.visible.flatten(1).sum(1) == 16).all()
+    assert set(model(inputs, masks)["losses"]) == set(inputs)
+    assert {n: x.shape for n, x in model.reconstruct(inputs, masks).items()} == {n: x.shape for n, x in inputs.items()}
+    assert model.encoder(inputs["rgb"], inputs["depth"]).shape == (3, 33, 32)
+
+
+def test_attention_in_bfloat16_has_the_gradient_of_torchs():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 2, 9, 8, requires_grad=True) for _ in range(3))
+    found = []
+    for cast in (torch.float32, torch.bfloat16):
+        out = _attend(*(x.to(cast) for x in (q, k, v)))
+        found.append((out.float(), *torch.autograd.grad(out.float().square().sum(), (q, k, v))))
+    for ours, exact in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(ours, exact, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("decode_share", [1.0, 0.5])
@@ -92,7 +131,8 @@ def test_it_learns_to_fill_in_from_the_other_modality():
     generator = torch.Generator().manual_seed(0)
     for _ in range(150):
         level = torch.randn(32, 1, 1, 1).expand(-1, 1, 16, 16)
-        loss = model({"rgb": level.expand(-1, 3, -1, -1), "saliency": level}, generator)["loss"]
+        masks = model.draw(32, generator)
+        loss = model({"rgb": level.expand(-1, 3, -1, -1), "saliency": level}, masks)["loss"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -123,23 +163,22 @@ def test_saliency_in_pretraining_only_needs_no_saliency_in_use():
 @pytest.mark.parametrize(("size", "patch"), [(64, 8), (112, 8), (224, 16)])
 def test_presets_of_size_and_patch(size, patch):
     config = dataclasses.replace(SMALL, image_size=size, patch_size=patch)
-    out = MultiMAE(config)(pictures(config, batch=1))
-    assert out["reconstruction"]["rgb"].shape == (1, 3, size, size)
+    model = MultiMAE(config)
+    assert model.reconstruct(pictures(config, batch=1), drawn(model, 1))["rgb"].shape == (1, 3, size, size)
 
 
 @torch.no_grad()
 def test_the_papers_preset_takes_a_picture():
     model = MultiMAE(get_preset("224p8").encoder).eval()
     given = pictures(model.config, batch=1)
-    out = model(given, torch.Generator().manual_seed(0))
-    assert {name: x.shape for name, x in out["reconstruction"].items()} == {name: x.shape for name, x in given.items()}
-    assert out["loss"].isfinite() and model.encoder(*given.values()).shape == (1, 2 * 28**2 + 1, 256)
+    assert model(given, drawn(model, 1))["loss"].isfinite()
+    assert model.encoder(*given.values()).shape == (1, 2 * 28**2 + 1, 256)
 
 
 def test_patches_go_back_where_they_came_from():
     picture = torch.rand(2, 3, 24, 24)
     assert torch.equal(unpatchify(patchify(picture, 8), 8), picture)
-    assert torch.equal(patchify(picture, 8)[0, 4], picture[0, :, 8:16, 8:16].flatten())
+    assert torch.equal(patchify(picture, 8)[0, 5], picture[0, :, 8:16, 16:24].flatten())
 
 
 def test_positions_differ_and_neighbours_are_alike():
