@@ -29,6 +29,7 @@ from visarl.data.episodes import (
     write_steps,
     write_truth,
 )
+from visarl.data.files import writable
 from visarl.errors import ConfigError, SimulationError
 from visarl.options import Simulate
 from visarl.preprocess import crop
@@ -129,6 +130,7 @@ def _check(options: Simulate) -> None:
             "episode that can be used"
         )
     _check_seeds(options, options.seed, options.seed + options.episodes - 1)
+    writable(options.out)
 
 
 def _check_seeds(options: Simulate, first: int, last: int) -> None:
