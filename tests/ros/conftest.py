@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 import pytest
 
 from visarl.errors import ConfigError
-from visarl.ros.workspace import activate
+from visarl.ros.workspace import ROOT, activate
 
 try:
     activate()
@@ -80,3 +81,9 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> None:
     while not condition():
         assert time.monotonic() < limit, f"waited {seconds:g} s for {what} in vain"
         time.sleep(0.02)
+
+
+def enable(who: str, domain: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`visarl enable` as a person types it."""
+    command = [sys.executable, "-m", "visarl.cli", "enable", who, "--domain", str(domain), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.ros.conftest import enable
 from visarl.ros import qos
 from visarl.ros.client import ClientError, GraphClient
 from visarl.ros.graph import GraphOptions, graph
@@ -46,6 +47,24 @@ def test_the_expert_picks_the_block_through_the_graph(client: GraphClient) -> No
     finally:
         client.teleop(False)
     client.wait_for(lambda: client.state.source == "none", 30.0, "the arm to rest after the hands came off")
+
+
+def test_the_verb_gives_the_demonstrator_the_arm_and_finds_no_policy(client: GraphClient, domain: int) -> None:
+    client.reset("pick_red_block", 5)
+    opened = enable("teleop", domain)
+    assert opened.returncode == 0 and opened.stdout.startswith("teleop enabled: the demonstrator drives; `"), opened
+    assert client.state.source == "teleop"
+    assert enable("teleop", domain, "--off").stdout == "teleop disabled: nobody drives\n"
+    refused = enable("policy", domain)
+    assert refused.returncode == 1 and "no policy runs in this graph" in refused.stderr, refused
+    assert "`visarl up sim --bundle" in refused.stderr and not client.state.policy_enabled
+    client.stop()
+    try:  # it may, but a stopped arm follows nobody
+        refused = enable("teleop", domain)
+        assert refused.returncode == 1 and "no command of it, 10 s later: asked for by arm/stop" in refused.stderr
+    finally:
+        client.teleop(False)
+        client.clear()
 
 
 def test_the_camera_streams_what_the_contract_says(client: GraphClient) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,13 +9,12 @@ import numpy as np
 import pytest
 from visarl_msgs.msg import ArmAction, Embedding
 
-from tests.ros.conftest import wait_until
+from tests.ros.conftest import enable, wait_until
 from visarl.bundle import load_bundle
 from visarl.ros import convert, qos
 from visarl.ros.client import GraphClient
 from visarl.ros.graph import GraphOptions, graph
 from visarl.ros.supervisor import Supervisor
-from visarl.ros.workspace import ROOT
 
 pytestmark = pytest.mark.ros
 
@@ -83,21 +80,19 @@ def test_a_new_scene_closes_the_gate(client: GraphClient) -> None:
     client.wait_for(lambda: not client.state.policy_enabled, 30.0, "the gate to close")
 
 
-@pytest.mark.parametrize("who", ["policy", "teleop"])
-def test_the_verb_opens_and_closes_the_gate(client: GraphClient, domain: int, who: str) -> None:
-    def enable(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "visarl.cli", "enable", who, "--domain", str(domain), *arguments]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
-
-    if who == "teleop":  # this graph has no demonstrator
-        result = enable()
-        assert result.returncode == 1 and "teleop/enable" in result.stderr and "Traceback" not in result.stderr
-        return
-    opened = enable()
-    assert opened.returncode == 0 and opened.stdout == "policy enabled: done\n", opened
+def test_the_verb_opens_and_closes_the_gate(client: GraphClient, domain: int) -> None:
+    opened = enable("policy", domain)
+    hint = f"`visarl enable policy --off --domain {domain}` takes it away"
+    assert (opened.returncode, opened.stdout) == (0, f"policy enabled: the policy drives; {hint}\n"), opened
     client.wait_for(lambda: client.state.policy_enabled, 30.0, "the open gate")
-    assert enable("--off").stdout == "policy disabled: done\n"
+    assert enable("policy", domain, "--off").stdout == "policy disabled: nobody drives\n"
     client.wait_for(lambda: not client.state.policy_enabled, 30.0, "the closed gate")
+
+
+def test_the_verb_finds_no_demonstrator_here(client: GraphClient, domain: int) -> None:
+    result = enable("teleop", domain)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "no demonstrator runs in this graph" in result.stderr and "`visarl up teleop`" in result.stderr
 
 
 def test_derived_topics_carry_the_cameras_stamp(client: GraphClient) -> None:

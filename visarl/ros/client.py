@@ -181,6 +181,10 @@ class GraphClient:
             raise ClientError(f"{name}: {response.message}")
         return response
 
+    def serves(self, name: str) -> bool:
+        """Whether somebody in the graph serves `name`, as far as is known by now."""
+        return bool(self._clients[name].service_is_ready())
+
     def _wait_service(self, name: str, timeout_s: float) -> Any:
         client = self._clients[name]
         self.wait_for(client.service_is_ready, timeout_s, f"the service {name}")
