@@ -10,7 +10,8 @@ from visarl.robot.interfaces import ArmState
 from visarl.sim.backend import mujoco
 from visarl.sim.controller import rotation_vector
 from visarl.sim.props import GOALS
-from visarl.sim.tabletop import TOOL_DOWN, SceneTruth
+from visarl.sim.scatter import TOOL_DOWN
+from visarl.sim.tabletop import SceneTruth
 from visarl.sim.tasks import get_task
 
 Array = NDArray[np.float64]

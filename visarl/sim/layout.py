@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from visarl.sim.props import DistractorSet
 from visarl.sim.seeds import EVALUATION_SEEDS, TRAIN_SEEDS
 
 Array = NDArray[np.float64]
@@ -47,8 +48,8 @@ def goal_place(seed: int, place: Array) -> Array:
     return place
 
 
-def distractor_set(seed: int) -> str:
-    """A key of `props.DISTRACTORS`: evaluation has its own."""
+def distractor_set(seed: int) -> DistractorSet:
+    """Evaluation has its own."""
     return "unseen" if seed in EVALUATION_SEEDS else "training"
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from visarl.sim.tasks import Task
+
+DistractorSet = Literal["training", "unseen"]
 RGBA = tuple[float, float, float, float]
 
 # condim 4 adds friction against twisting, without which a cube turns out of three point contacts.
@@ -69,6 +72,17 @@ def _apple(body: Any) -> None:
         rgba=[0.20, 0.50, 0.12, 1],
         **_LOOKS,
     )
+
+
+def _green_apple(body: Any) -> None:
+    body.add("geom", type="sphere", size=[0.032], mass=0.12, rgba=[0.48, 0.64, 0.17, 1], **_ROLLING)
+    stalk = [0, 0, 0.028, 0.003, -0.003, 0.044]
+    body.add("geom", type="capsule", fromto=stalk, size=[0.0022], rgba=[0.30, 0.18, 0.08, 1], **_LOOKS)
+
+
+def _potato(body: Any) -> None:
+    size = [0.036, 0.025, 0.021]
+    body.add("geom", type="ellipsoid", size=size, mass=0.10, rgba=[0.70, 0.55, 0.33, 1], **_ROLLING)
 
 
 _CRUST, _CUT = (0.72, 0.43, 0.17, 1.0), (0.93, 0.80, 0.56, 1.0)
@@ -162,24 +176,48 @@ def _cup(radius: float, half_height: float, rgba: RGBA) -> Prop:
     return Prop(add, half_height, radius)
 
 
-DISTRACTORS: dict[str, dict[str, Prop]] = {
-    # On the table in demonstrations, and where settings are chosen.
-    "training": {
-        "green_cube": _box(0.020, 0.020, 0.020, (0.15, 0.50, 0.22, 1)),
-        "yellow_ball": _ball(0.022, (0.88, 0.75, 0.15, 1)),
-        "grey_can": _cylinder(0.022, 0.035, (0.50, 0.52, 0.55, 1)),
-        "purple_box": _box(0.030, 0.018, 0.014, (0.42, 0.22, 0.50, 1)),
-        "black_cup": _cup(0.024, 0.028, (0.18, 0.18, 0.20, 1)),
-    },
-    # In evaluation only. Each shares a colour or a shape with something that matters.
-    "unseen": {
-        "red_ball": _ball(0.026, (0.75, 0.08, 0.07, 1)),
-        "green_apple_ball": _ball(0.032, (0.50, 0.66, 0.20, 1)),
-        "red_can": _cylinder(0.024, 0.038, (0.74, 0.10, 0.08, 1)),
-        "brown_box": _box(0.034, 0.022, 0.018, (0.70, 0.44, 0.20, 1)),
-        "sponge": _box(0.036, 0.024, 0.014, (0.90, 0.78, 0.40, 1)),
-        "white_coaster": _cylinder(0.034, 0.004, (0.92, 0.93, 0.94, 1)),
-        "teal_cup": _cup(0.028, 0.024, (0.20, 0.46, 0.50, 1)),
-    },
+_TRAINING: dict[str, Prop] = {
+    "green_cube": _box(0.020, 0.020, 0.020, (0.15, 0.50, 0.22, 1)),
+    "yellow_ball": _ball(0.022, (0.88, 0.75, 0.15, 1)),
+    "grey_can": _cylinder(0.022, 0.035, (0.50, 0.52, 0.55, 1)),
+    "purple_box": _box(0.030, 0.018, 0.014, (0.42, 0.22, 0.50, 1)),
+    "black_cup": _cup(0.024, 0.028, (0.18, 0.18, 0.20, 1)),
 }
-"""What belongs to no task, by set. The sets share no kind."""
+_RED_BALL = _ball(0.026, (0.75, 0.08, 0.07, 1))
+_RED_CAN = _cylinder(0.024, 0.038, (0.74, 0.10, 0.08, 1))
+_BROWN_BOX = _box(0.034, 0.022, 0.018, (0.70, 0.44, 0.20, 1))
+_UNSEEN: dict[str, dict[str, Prop]] = {
+    "apple": {
+        "red_ball": _RED_BALL,
+        "red_can": _RED_CAN,
+        "green_apple": Prop(_green_apple, 0.032, 0.032),
+        "orange": _ball(0.033, (0.90, 0.47, 0.08, 1)),
+    },
+    "red_block": {
+        "red_ball": _RED_BALL,
+        "red_can": _RED_CAN,
+        "brown_box": _BROWN_BOX,
+        "pink_cube": _box(0.023, 0.023, 0.023, (0.85, 0.42, 0.48, 1)),
+    },
+    "bread": {
+        "brown_box": _BROWN_BOX,
+        "sponge": _box(0.036, 0.024, 0.014, (0.90, 0.78, 0.40, 1)),
+        "cork": _cylinder(0.025, 0.022, (0.74, 0.50, 0.26, 1)),
+        "potato": Prop(_potato, 0.021, 0.036),
+    },
+    "plate": {"white_coaster": _cylinder(0.034, 0.004, (0.92, 0.93, 0.94, 1))},
+    "bowl": {"teal_cup": _cup(0.028, 0.024, (0.20, 0.46, 0.50, 1))},
+}
+"""By the thing that they are like in colour or shape."""
+
+
+def distractors(which: DistractorSet, task: Task) -> dict[str, Prop]:
+    """What may stand on the table beside the things of `task`, by name.
+
+    Args:
+        which: `training`, for demonstrations and where settings are chosen; `unseen`, of which each shares a colour or
+            a shape with something that matters in this task, and none is in the other set.
+    """
+    if which == "training":
+        return _TRAINING
+    return _UNSEEN[task.object] | (_UNSEEN[task.goal] if task.goal is not None else {})

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from visarl.sim.backend import kinova, mjcf, mujoco
-from visarl.sim.props import DISTRACTORS, GOALS, OBJECTS
+from visarl.sim.props import GOALS, OBJECTS, DistractorSet, distractors
 from visarl.sim.tasks import LEFT, Task
 
 TIMESTEP_S = 0.002
@@ -32,11 +32,16 @@ HOME_POSITION = np.array([0.13, 2.51, 4.65, 0.32, -1.17, 0.45])
 """Ready pose [rad]: hand straight above the workspace, fingers down, elbow up."""
 
 
-def build_model(task: Task, distractors: str | None = None) -> mujoco.MjModel:
+def joint_of(name: str) -> str:
+    """The free joint of the distractor called `name`."""
+    return f"{name}_joint"
+
+
+def build_model(task: Task, others: DistractorSet | None = None) -> mujoco.MjModel:
     """The scene of a task, compiled. Nothing in it is random: `Simulator.reset` moves what varies.
 
     Args:
-        distractors: the set, a key of `DISTRACTORS`, all of whose things get a body; None builds none.
+        others: set of distractors, all of whose things get a body; None builds none.
     """
     root = mjcf.RootElement(model="tabletop")
     root.compiler.angle = "radian"
@@ -112,9 +117,9 @@ def build_model(task: Task, distractors: str | None = None) -> mujoco.MjModel:
     OBJECTS[task.object].add_geoms(block)
     if task.goal is not None:
         GOALS[task.goal].add_geoms(world.add("body", name=GOAL, pos=[*LEFT.centre, 0]))
-    for i, (name, prop) in enumerate(DISTRACTORS[distractors].items() if distractors is not None else ()):
+    for i, (name, prop) in enumerate(distractors(others, task).items() if others is not None else ()):
         body = world.add("body", name=name, pos=PARKED + [0.1 * i, 0, 0])
-        body.add("joint", name=f"{name}_joint", type="free", damping=2e-4)
+        body.add("joint", name=joint_of(name), type="free", damping=2e-4)
         prop.add_geoms(body)
 
     tree = ElementTree.fromstring(root.to_xml_string())

@@ -20,29 +20,22 @@ from visarl.errors import ArmError, SimulationError
 from visarl.robot.interfaces import ArmState
 from visarl.sim import clips, judge, layout, scene
 from visarl.sim.backend import mujoco
-from visarl.sim.controller import TOOL_SITE_FULL, TwistController, rotation_matrix, solve_pose
+from visarl.sim.controller import TOOL_SITE_FULL, TwistController
 from visarl.sim.looks import Looks
 from visarl.sim.modalities import normals
 from visarl.sim.perturb import get_change
-from visarl.sim.props import DISTRACTORS, GOALS, OBJECTS
+from visarl.sim.props import GOALS, OBJECTS, DistractorSet
 from visarl.sim.renderer import SceneRenderer
-from visarl.sim.tasks import LEFT, TASKS, Task, get_task
+from visarl.sim.scatter import scatter
+from visarl.sim.tasks import TASKS, Task, get_task
 
 __all__ = ["TASKS", "SceneTruth", "Simulator", "Task", "get_task"]
 
 TICK_S = 0.01
 """The arm's controller and the judge run this often."""
-START_POSITION = np.array([0.43, 0.0, 0.155])
-START_JITTER_M = np.array([0.03, 0.04, 0.025])
-START_JITTER_RAD = np.array([0.05, 0.05, 0.12])
-TOOL_DOWN = np.diag([-1.0, 1.0, -1.0])
-"""Orientation of the tool with the fingers straight down, closing along the base's y."""
-CAMERA_JITTER_M, CAMERA_JITTER_DEG = 0.003, 0.3
 NOISE_TIME_S = 0.5
 NOISE_TURN = 1.5
 """Disturbance of rotation beside that of translation [rad/m]."""
-UNASKED_DISTRACTORS = 3
-"""On the table of a task that has none of its own, where a perturbation asks for some."""
 NUDGE_EVERY_S, NUDGE = 2.0, 4.0
 """Mean time between sudden pushes of a disturbed arm, and their speed beside the slow noise's rms."""
 
@@ -131,19 +124,19 @@ class Simulator:
                 self.seed, self.perturbation = number, wanted
                 self._noise_rng = np.random.default_rng([self.seed, 1])
                 self._looks.restore()
-                self._scatter(np.random.default_rng(self.seed))
+                scatter(self._model, self._data, self.contract, spec, number, others)
                 self._looks.apply(change, self.seed, clip)
                 self._settle()
                 return self.truth()
 
     @staticmethod
-    def _distractor_set(task: Task, seed: int, unseen: bool) -> str | None:
+    def _distractor_set(task: Task, seed: int, unseen: bool) -> DistractorSet | None:
         if unseen:
             return "unseen"
         return layout.distractor_set(seed) if task.distractors else None
 
     def _build(
-        self, task: Task, others: str | None
+        self, task: Task, others: DistractorSet | None
     ) -> tuple[mujoco.MjModel, mujoco.MjData, SceneRenderer, TwistController]:
         model = scene.build_model(task, others)
         return model, mujoco.MjData(model), SceneRenderer(model), TwistController(model, self.contract.joints)
@@ -151,7 +144,7 @@ class Simulator:
     def _take(
         self,
         task: Task,
-        others: str | None,
+        others: DistractorSet | None,
         model: mujoco.MjModel,
         data: mujoco.MjData,
         renderer: SceneRenderer,
@@ -169,59 +162,6 @@ class Simulator:
         fingers = [i for i in range(self._model.nbody) if "finger" in self._model.body(i).name]
         self._finger_geoms = np.isin(self._model.geom_bodyid, fingers)
         self._object_geoms = self._model.geom_bodyid == self._body
-
-    def _scatter(self, rng: np.random.Generator) -> None:
-        """Object, start pose, camera and light, drawn from `rng`."""
-        model, data = self._model, self._data
-        mujoco.mj_resetData(model, data)
-        prop = OBJECTS[self.task.object]
-        thing = self.task.area.point(layout.object_place(self.seed, rng.uniform(-1, 1, 2)))
-        _put(data, self._object_qpos, thing, prop.rest_height, prop.turn * rng.uniform(-np.pi, np.pi))
-        self._add_others(thing)
-
-        data.qpos[: self.contract.joints] = scene.HOME_POSITION
-        start = START_POSITION + rng.uniform(-1, 1, 3) * START_JITTER_M
-        turn = rotation_matrix(rng.uniform(-1, 1, 3) * START_JITTER_RAD)
-        if not solve_pose(model, data, self.contract.joints, start, turn @ TOOL_DOWN):
-            raise SimulationError(f"seed {self.seed}: the start pose {start.round(3)} is out of the arm's reach")
-        fingers = slice(self.contract.joints, self.contract.joints + self.contract.fingers)
-        travel = scene.FINGER_CLOSED_RAD - scene.FINGER_OPEN_RAD
-        data.qpos[fingers] = scene.FINGER_OPEN_RAD + travel * rng.uniform(0.0, 0.15)
-
-        elevation = np.deg2rad(scene.CAMERA_ELEVATION_DEG)
-        back = np.array([np.cos(elevation), 0.0, np.sin(elevation)])
-        eye = scene.CAMERA_TARGET + scene.CAMERA_DISTANCE_M * back
-        tilt = rotation_matrix(np.deg2rad(CAMERA_JITTER_DEG) * rng.uniform(-1, 1, 3))
-        right = np.array([0.0, 1.0, 0.0])
-        axes = tilt @ np.column_stack([right, np.cross(back, right), back])
-        model.cam_pos[self._camera] = eye + CAMERA_JITTER_M * rng.uniform(-1, 1, 3)
-        mujoco.mju_mat2Quat(model.cam_quat[self._camera], axes.ravel())
-
-        lamp = model.light(scene.LIGHT).id
-        direction = np.array([-0.1, 0.4, -1.0]) + rng.uniform(-1, 1, 3) * [0.5, 0.6, 0.0]
-        model.light_dir[lamp] = direction / np.linalg.norm(direction)
-        warmth = rng.uniform(-0.05, 0.05)
-        model.light_diffuse[lamp] = rng.uniform(0.45, 0.72) * np.array([1 + warmth, 1.0, 1 - warmth])
-        model.vis.headlight.ambient[:] = rng.uniform(0.32, 0.44)
-
-    def _add_others(self, thing: NDArray[np.float64]) -> None:
-        """Goal and distractors, by random numbers of their own: the rest of a scene does not depend on them."""
-        rng, data = np.random.default_rng([self.seed, 4]), self._data
-        goal, rim = None, 0.0
-        if self.task.goal is not None:
-            goal, rim = LEFT.point(layout.goal_place(self.seed, rng.uniform(-1, 1, 2))), self._goal.rim_radius
-            self._model.body_pos[self._model.body(scene.GOAL).id, :2] = goal
-        if self._others is None:
-            return
-        kinds = DISTRACTORS[self._others]
-        names = list(rng.permutation(list(kinds))[: self.task.distractors or UNASKED_DISTRACTORS])
-        radius = OBJECTS[self.task.object].radius
-        places = layout.distractor_places(rng, [kinds[n].radius for n in names], thing, radius, goal, rim)
-        for name in kinds:
-            self._model.body_gravcomp[self._model.body(name).id] = float(name not in names)
-        for name, place in zip(names, places, strict=True):
-            address = int(self._model.joint(f"{name}_joint").qposadr[0])
-            _put(data, address, place, kinds[name].rest_height, rng.uniform(-np.pi, np.pi))
 
     def _settle(self) -> None:
         data = self._data
@@ -419,9 +359,3 @@ class Simulator:
             self._closed = True
             if self._renderer is not None:
                 self._renderer.close()
-
-
-def _put(data: mujoco.MjData, address: int, place: NDArray[np.float64], height: float, yaw: float) -> None:
-    """A free body, by the address of its joint: upright at `place` (2,) [m], turned by `yaw` [rad]."""
-    data.qpos[address : address + 3] = [*place, height]
-    data.qpos[address + 3 : address + 7] = [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
