@@ -22,8 +22,8 @@ class Up:
     """sim: the simulated arm and camera; real: a webcam and a Kinova; teleop: record demonstrations."""
     bundle: Path | None = None
     """Folder with the trained models. Without one, no perception and no policy is started."""
-    task: str = "pick_red_block"
-    """Scene of the simulator."""
+    task: str | None = None
+    """Scene of the simulator; by default that of the bundle's task, or pick_red_block without a bundle."""
     seed: int = 0
     """Seed of the simulator's first scene."""
     camera: str = "/dev/video0"
@@ -57,9 +57,10 @@ class Enable:
     """Let the policy of a running graph drive the arm, or the demonstrator; or take it away again."""
 
     who: Annotated[Literal["policy", "teleop"], tyro.conf.Positional] = "policy"
-    """Whose gate: the trained policy's, or the demonstrator's."""
-    off: bool = False
-    """Close the gate; the arm comes to rest."""
+    """policy: the trained one, of a graph with a bundle; teleop: the demonstrator of `visarl up teleop`, who wins over
+    the policy."""
+    off: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Close the gate instead of opening it: the arm comes to rest, unless the other one drives."""
     domain: int | None = None
     """ROS domain of the graph. By default the environment's ROS_DOMAIN_ID, else 42."""
     localhost: bool = True

@@ -28,6 +28,9 @@ QUIET = "ignore::DeprecationWarning,ignore::FutureWarning"
 DOMAIN = 42
 """The ROS domain where nobody names one: not ROS's own 0, in which everybody else's nodes are."""
 
+TASK = "pick_red_block"
+"""The simulated scene where neither a person nor a bundle names one."""
+
 NODES = (
     "arm_node", "sim_node", "watchdog_node", "camera_node", "saliency_node", "encoder_node", "perception_node",
     "policy_node", "teleop_node", "recorder_node",
@@ -85,7 +88,8 @@ class GraphOptions:
 
     bundle: Path | None = None
     """Folder with the trained models; without one there is no perception and no policy."""
-    task: str = "pick_red_block"
+    task: str | None = None
+    """Scene of the simulator. None: that of the bundle's task, or TASK without a bundle."""
     seed: int = 0
     disturbance: float = 0.0
     """[m/s] rms of the noise on the simulated arm's motion; for demonstrations only."""
@@ -215,11 +219,33 @@ def _teleop(options: GraphOptions) -> list[NodeSpec]:
 
 
 GRAPHS: dict[str, Callable[[GraphOptions], list[NodeSpec]]] = {"sim": _sim, "real": _real, "teleop": _teleop}
+SIMULATED = ("sim", "teleop")
 
 
 def _simulator(options: GraphOptions) -> NodeSpec:
-    chosen = {"task": "task", "seed": "seed", "disturbance": "disturbance"}
-    return _spec("visarl_arm", "sim_node", options, chosen, _trusted(options))
+    chosen = {"seed": "seed", "disturbance": "disturbance"}
+    task = {} if options.task is None else {"task": options.task}
+    spec = _spec("visarl_arm", "sim_node", options, chosen, _trusted(options) | task)
+    return replace(spec, defaults={"task": _learned_task(options) or TASK} | spec.defaults)
+
+
+def doubt(name: str, options: GraphOptions) -> str:
+    """Why a person may not have meant these options of the graph `name`, in a sentence; empty where nothing is odd."""
+    learned = _learned_task(options) if name in SIMULATED else None
+    if None in (options.task, learned) or options.task == learned:
+        return ""
+    return (
+        f"the scene is {options.task}, but {options.bundle} has learned {learned}: expect it to fail; leave out the "
+        "task to get the bundle's"
+    )
+
+
+def _learned_task(options: GraphOptions) -> str | None:
+    if options.bundle is None:
+        return None
+    from visarl.bundle import load_bundle
+
+    return load_bundle(_absolute(options.bundle)).task
 
 
 def _spec(

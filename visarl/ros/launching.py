@@ -16,7 +16,7 @@ from launch_ros.actions import Node
 from launch import LaunchDescription  # type: ignore[attr-defined,unused-ignore]  # mypy sees our folder of that name
 from visarl.errors import ConfigError
 from visarl.options import Up
-from visarl.ros.graph import GraphOptions, NodeSpec, graph
+from visarl.ros.graph import GraphOptions, NodeSpec, doubt, graph
 from visarl.ros.stranger import refuse_strangers
 from visarl.ros.supervisor import GraphError
 
@@ -57,7 +57,8 @@ def _actions(name: str, context: Any) -> list[Any]:
     options = GraphOptions(**{key: _parse(key, text) for key, text in given.items() if text})
     specs = graph(name, options)
     refuse_strangers(options)  # two launches in one domain would both drive the arm
-    actions: list[Any] = []
+    said = doubt(name, options)
+    actions: list[Any] = [LogInfo(msg=f"warning: {said}")] if said else []
     for spec in specs:
         node = Node(
             package=spec.package,

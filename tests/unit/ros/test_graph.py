@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.tiny import tiny_bundle
 from visarl.errors import ConfigError
-from visarl.ros.graph import BENCH, DOMAIN, NODES, PROFILE, TRANSPORTS, GraphOptions, domain_of, graph
+from visarl.ros.graph import BENCH, DOMAIN, NODES, PROFILE, TRANSPORTS, GraphOptions, domain_of, doubt, graph
 
 
 def names(name: str, **options) -> list[str]:
@@ -17,6 +18,35 @@ def test_without_a_bundle_nothing_perceives_and_nothing_decides() -> None:
     assert names("sim") == ["sim_node", "watchdog_node"]
     assert names("real", camera="0") == ["arm_node", "camera_node", "watchdog_node"]
     assert "teleop_node" in names("teleop")
+
+
+def task_of(given: dict[str, object], name: str = "sim") -> str:
+    """What sim_node's last `task` on its command line is, with a bench file of none."""
+    spec = graph(name, GraphOptions(**given))[0]
+    return str((spec.defaults | spec.parameters)["task"])
+
+
+def test_the_scene_is_the_bundles_unless_a_person_names_one(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    tiny_bundle(bundle, task="pick_apple")
+    assert task_of({}) == "pick_red_block"
+    for name in ("sim", "teleop"):
+        assert task_of({"bundle": bundle}, name) == "pick_apple"
+        assert task_of({"bundle": bundle, "task": "pick_red_block"}, name) == "pick_red_block"
+
+
+def test_a_scene_that_the_bundle_has_not_learned_is_doubted(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    tiny_bundle(bundle, task="pick_apple")
+    other = GraphOptions(bundle=bundle, task="pick_red_block")
+    assert "the scene is pick_red_block, but" in doubt("sim", other) and "has learned pick_apple" in doubt("sim", other)
+    for name, options in (
+        ("sim", GraphOptions(bundle=bundle)),
+        ("sim", GraphOptions(bundle=bundle, task="pick_apple")),
+        ("sim", GraphOptions(task="pick_apple")),
+        ("real", other),  # whose scene nobody sets
+    ):
+        assert doubt(name, options) == ""
 
 
 def test_a_recorder_comes_with_a_folder(tmp_path: Path) -> None:
