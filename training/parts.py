@@ -40,7 +40,11 @@ def load_encoder(path: Path, device: torch.device) -> tuple[Encoder, PreprocessC
 
 def _preprocess(path: Path, description: dict[str, Any], kind: str) -> PreprocessConfig:
     if kind not in description:
-        raise BundleError(f"{path}: expected a part with {kind!r}, found one with {', '.join(sorted(description))}")
+        found = f"one with {', '.join(sorted(description))}" if description else "one out of a bundle"
+        raise BundleError(
+            f"{path}: expected a part with {kind!r}, found {found}; give the {kind}.safetensors in the --out folder of "
+            f"`visarl train {kind}`"
+        )
     preprocess = from_dict(PreprocessConfig, description["preprocess"])
     if fingerprint(preprocess) != description["fingerprint"]:
         raise BundleError(
