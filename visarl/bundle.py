@@ -315,8 +315,10 @@ def load_part(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
+    if path.is_dir():
+        raise BundleError(f"{path}: is a folder; expected the file of one part in it, NAME.safetensors")
     if not path.is_file():
-        raise BundleError(f"{path}: no such file; train this part, or give the folder that holds it")
+        raise BundleError(f"{path}: no such file; train this part, or correct its folder")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

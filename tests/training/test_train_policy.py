@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny import TINY
+from tests.tiny import TINY, tiny_bundle
 from training import train_encoder, train_policy, train_saliency
 from training.agents import BundleAgent, DiagnosticAgent
 from training.cloning import Demonstration, _batch, clone
+from training.parts import load_encoder, load_saliency
 from visarl.bundle import load_bundle
 from visarl.config import PolicyConfig
 from visarl.contract import get_contract
@@ -137,5 +138,12 @@ def test_unlabelled_episodes(run: Path, episodes: Path, tmp_path: Path) -> None:
 
 def test_parts_in_each_others_place(run: Path, tmp_path: Path) -> None:
     options = policy_options(run, tmp_path)
-    with pytest.raises(BundleError, match="expected a part with 'encoder'"):
+    with pytest.raises(BundleError, match="expected a part with 'encoder'.*encoder.safetensors .*visarl train encoder"):
         train_policy.main(dataclasses.replace(options, encoder=options.saliency))
+
+
+def test_a_part_out_of_a_bundle_is_told_from_what_training_wrote(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle")
+    for kind, load in (("saliency", load_saliency), ("encoder", load_encoder)):
+        with pytest.raises(BundleError, match=f"found one out of a bundle; give the {kind}.safetensors"):
+            load(bundle.folder / f"{kind}.safetensors", torch.device("cpu"))

@@ -224,6 +224,8 @@ def test_a_damaged_or_foreign_part_is_refused(tmp_path):
     path = tmp_path / "part.safetensors"
     with pytest.raises(BundleError, match="no such file"):
         load_part(path)
+    with pytest.raises(BundleError, match="is a folder; expected the file of one part in it"):
+        load_part(tmp_path)
     path.write_bytes(b"\x80\x04pickle")
     with pytest.raises(BundleError, match="damaged"):
         load_part(path)
