@@ -26,9 +26,13 @@ class Augmentation:
     jitter: float = 1.0
     """Multiplies the paper's ColorJitter; 0 switches it off."""
     shapes: int = 3
-    """At most so many random shapes are pasted."""
+    """At most so many random shapes are pasted, as things that nobody clicked on."""
     clearance: float = 0.09
     """Shapes keep this far from every click [share of the side], so that none hides what was clicked."""
+    lookalikes: float = 0.0
+    """Share of the shapes that have the colour of something clicked."""
+    covered: float = 0.0
+    """Probability that something covers a part of a clicked thing, up to the click itself."""
 
 
 def augment(
@@ -43,7 +47,7 @@ def augment(
     Returns:
         The same shapes. The input is left as it is.
     """
-    picture = _paste_shapes(picture.copy(), points, rng, how)
+    picture = _cover(_paste_shapes(picture.copy(), points, rng, how), points, rng, how)
     picture, points = _move(picture, points, rng, how)
     return (_recolour(picture, rng, how.jitter) if how.jitter > 0 else picture), points
 
@@ -71,24 +75,65 @@ def _move(
 def _paste_shapes(
     picture: NDArray[np.uint8], points: NDArray[np.float64], rng: np.random.Generator, how: Augmentation
 ) -> NDArray[np.uint8]:
-    side = picture.shape[0]
+    seen = picture.copy()
     for _ in range(int(rng.integers(0, how.shapes + 1))):
         radius = rng.uniform(0.02, 0.09)
         centre = rng.uniform(0, 1, 2)
         if len(points) and np.min(np.linalg.norm(points - centre, axis=1)) < how.clearance + radius:
             continue
+        alike = len(points) > 0 and rng.random() < how.lookalikes
+        colour = _colour(seen, points[rng.integers(len(points))], rng) if alike else rng.integers(0, 256, 3)
+        _paste(picture, centre, radius, colour, rng)
+    return picture
+
+
+def _cover(
+    picture: NDArray[np.uint8], points: NDArray[np.float64], rng: np.random.Generator, how: Augmentation
+) -> NDArray[np.uint8]:
+    """Something hides a part of what was clicked, in a colour of this picture: a hand, say, or another thing."""
+    seen = picture.copy()
+    for point in points:
+        if rng.random() < how.covered:
+            radius, angle = rng.uniform(0.03, 0.08), rng.uniform(0, 2 * np.pi)
+            centre = point + (radius + rng.uniform(0, 0.03)) * np.array([np.cos(angle), np.sin(angle)])
+            _paste(picture, centre, radius, _colour(seen, rng.uniform(0, 1, 2), rng), rng)
+    return picture
+
+
+def _colour(picture: NDArray[np.uint8], point: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Of the picture near a point: a thing's shades lie around its middle."""
+    column, row = np.clip((point + rng.normal(0, 0.015, 2)) * len(picture), 0, len(picture) - 1).astype(int)
+    return picture[row, column]
+
+
+def _paste(
+    picture: NDArray[np.uint8],
+    centre: NDArray[np.float64],
+    radius: float,
+    colour: NDArray[np.integer],
+    rng: np.random.Generator,
+) -> None:
+    """A polygon or an ellipse, brighter on one side than on the other as things under a lamp are; in place."""
+    side = len(picture)
+    mask = np.zeros((side, side), np.uint8)
+    if rng.random() < 0.5:
         count = int(rng.integers(3, 9))
         turns = np.sort(rng.uniform(0, 2 * np.pi, count))
         reach = radius * rng.uniform(0.6, 1.0, (count, 1))
         corners = ((centre + reach * np.column_stack([np.cos(turns), np.sin(turns)])) * side).astype(np.int32)
-        colour = tuple(int(c) for c in rng.integers(0, 256, 3))
-        if rng.random() < 0.5:
-            cv2.fillPoly(picture, [corners], colour, lineType=cv2.LINE_AA)
-        else:
-            axes = (max(1, int(radius * side)), max(1, int(radius * side * rng.uniform(0.5, 1.0))))
-            middle = (int(centre[0] * side), int(centre[1] * side))
-            cv2.ellipse(picture, middle, axes, rng.uniform(0, 180), 0, 360, colour, -1, lineType=cv2.LINE_AA)
-    return picture
+        cv2.fillPoly(mask, [corners], (255,), lineType=cv2.LINE_AA)
+    else:
+        axes = (max(1, int(radius * side)), max(1, int(radius * side * rng.uniform(0.5, 1.0))))
+        middle = (int(centre[0] * side), int(centre[1] * side))
+        cv2.ellipse(mask, middle, axes, rng.uniform(0, 180), 0, 360, (255,), -1, lineType=cv2.LINE_AA)
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return  # outside
+    slope, angle = rng.uniform(0, 0.4), rng.uniform(0, 2 * np.pi)
+    ramp = ((columns / side - centre[0]) * np.cos(angle) + (rows / side - centre[1]) * np.sin(angle)) / radius
+    shade = np.clip(np.outer(1 + slope * ramp, colour), 0, 255)
+    share = mask[rows, columns, None] / 255
+    picture[rows, columns] = np.round((1 - share) * picture[rows, columns] + share * shade).astype(np.uint8)
 
 
 def _recolour(picture: NDArray[np.uint8], rng: np.random.Generator, strength: float) -> NDArray[np.uint8]:

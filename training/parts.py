@@ -14,17 +14,17 @@ from visarl.bundle import load_part
 from visarl.config import EncoderConfig, PreprocessConfig, SaliencyConfig, from_dict
 from visarl.errors import BundleError
 from visarl.models.multimae import Encoder
-from visarl.models.picanet import PiCANet
+from visarl.models.saliency import SaliencyNet, build_saliency
 from visarl.preprocess import fingerprint, saliency_input, shrink, to_input
 
 BATCH = 32
 
 
-def load_saliency(path: Path, device: torch.device) -> tuple[PiCANet, PreprocessConfig]:
+def load_saliency(path: Path, device: torch.device) -> tuple[SaliencyNet, PreprocessConfig]:
     """The model of a saliency part, ready to predict, and the preprocessing that it learned with."""
     weights, description = load_part(path)
     preprocess = _preprocess(path, description, "saliency")
-    model = PiCANet(from_dict(SaliencyConfig, description["saliency"]))
+    model = build_saliency(from_dict(SaliencyConfig, description["saliency"]))
     model.load_state_dict(weights)
     return model.to(device).eval(), preprocess
 
@@ -61,7 +61,7 @@ def batches(items: Any, size: int = BATCH) -> Iterator[Any]:
 
 
 @torch.inference_mode()
-def predict_maps(model: PiCANet, pictures: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def predict_maps(model: SaliencyNet, pictures: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Maps (N, R, S, S) uint8 of cropped pictures (N, s, s, 3): 255 is 1."""
     device, size = next(model.parameters()).device, model.config.image_size
     found = []

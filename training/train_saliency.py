@@ -1,4 +1,4 @@
-"""Train PiCANet on a few clicked frames.
+"""Train a saliency model on a few clicked frames.
 
     visarl train saliency --bags runs/demo/bags --clicks runs/demo/clicks.json --out runs/demo/saliency
 
@@ -20,15 +20,18 @@ from numpy.typing import NDArray
 from training.augment import Augmentation, augment
 from training.common import Run, console, digest, iteration_rng, prepare, write_json
 from visarl.bundle import save_part
-from visarl.config import ModelConfig, get_preset, to_dict
+from visarl.config import ModelConfig, SaliencyConfig, get_preset, to_dict
+from visarl.contract import PLAIN_ROLE, ROLES
 from visarl.data.annotations import AnnotationFile, Area, Click, render
 from visarl.data.bags import find_bags
 from visarl.errors import DataError
-from visarl.models.picanet import PiCANet, saliency_loss
+from visarl.models.saliency import SaliencyNet, build_saliency, saliency_loss
 from visarl.preprocess import fingerprint, shrink, to_input
 from visarl.training_options import TrainSaliency
 
 PART = "saliency.safetensors"
+FROZEN_BACKBONE = "vit_small_patch14_dinov2"
+"""Whose features the model `frozen` reads unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -48,32 +51,52 @@ def main(options: TrainSaliency) -> None:
         for key, picture in annotations.pictures(find_bags(options.bags))
     ]
     began = time.monotonic()
-    train(options, config, pictures)
-    console().print(f"saliency: {options.out / PART} after {time.monotonic() - began:.0f} s")
+    model = train(options, config, pictures)
+    console().print(
+        f"saliency: {options.out / PART} ({', '.join(model.config.roles)}) after {time.monotonic() - began:.0f} s"
+    )
 
 
 def configure(options: TrainSaliency) -> ModelConfig:
-    """The preset with the options' backbone."""
+    """The preset with the options' model, backbone and roles."""
     config = get_preset(options.preset)
-    if options.backbone is None:
+    chosen = {"model": options.model, "backbone": options.backbone, "roles": options.roles}
+    if options.model == "frozen" and options.backbone is None:
+        chosen["backbone"] = FROZEN_BACKBONE
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return dataclasses.replace(config, saliency=dataclasses.replace(config.saliency, **given))
+
+
+def clicked_roles(config: SaliencyConfig, pictures: list[ClickedPicture]) -> SaliencyConfig:
+    """With the roles that somebody clicked on, in the contract's order; where maps are of the role `plain`, which
+    takes every click, as it is."""
+    found = {mark.role for picture in pictures for mark in (*picture.clicks, *picture.areas)}
+    if config.roles == (PLAIN_ROLE,) or not found:
         return config
-    return dataclasses.replace(config, saliency=dataclasses.replace(config.saliency, backbone=options.backbone))
+    return dataclasses.replace(config, roles=tuple(role for role in (*ROLES, PLAIN_ROLE) if role in found))
 
 
-def train(options: TrainSaliency, config: ModelConfig, pictures: list[ClickedPicture]) -> PiCANet:
+def train(options: TrainSaliency, config: ModelConfig, pictures: list[ClickedPicture]) -> SaliencyNet:
     """The recipe. Writes the part and returns the trained model.
 
     Raises:
-        DataError: no pictures, or none with a click.
+        DataError: no pictures, none with a click, or a click whose role has no map.
+        ConfigError: weights that cannot be had, or frozen features without any.
     """
     if not any(picture.clicks or picture.areas for picture in pictures):
         raise DataError(f"{len(pictures)} frames without a click cannot teach saliency; click on at least one")
+    if options.roles is None:
+        config = dataclasses.replace(config, saliency=clicked_roles(config.saliency, pictures))
     cv2.setNumThreads(0)  # its pool would fight torch's for the cores
     device = prepare(options)
-    model = PiCANet(config.saliency, pretrained=options.pretrained).to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+    model = build_saliency(config.saliency, options.weights or options.pretrained).to(device)
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(learning, lr=options.lr, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.iterations)
-    how = Augmentation(flips=options.flips, jitter=options.jitter, shapes=options.shapes)
+    how = Augmentation(
+        flips=options.flips, jitter=options.jitter, shapes=options.shapes, lookalikes=options.lookalikes,
+        covered=options.covered,
+    )  # fmt: skip
     settings = {
         "model": to_dict(config.saliency),
         "data": digest(*(p.picture for p in pictures))
@@ -87,6 +110,7 @@ def train(options: TrainSaliency, config: ModelConfig, pictures: list[ClickedPic
             inputs, targets = draw_batch(pictures, options.batch, iteration_rng(options.seed, iteration), how, config)
             model.train()
             loss = saliency_loss(model(to_input(inputs).to(device)), torch.from_numpy(targets).to(device))
+            run.check(loss, iteration)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

@@ -6,6 +6,7 @@ Training, labelling, evaluation and the nodes all use this code, so that what wa
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,15 @@ from torch import Tensor, nn
 
 from visarl.aim import Tracker
 from visarl.bundle import Bundle
-from visarl.config import MODALITY_CHANNELS
+from visarl.config import ESTIMATED, MODALITY_CHANNELS
 from visarl.engines import make_engine
 from visarl.errors import BundleError, ContractError
+from visarl.estimators import Estimator, require
 from visarl.models.lstm_policy import Hidden, LSTMPolicy
 from visarl.models.multimae import Encoder
-from visarl.models.picanet import PiCANet
 from visarl.models.readout import Readout
-from visarl.preprocess import crop, saliency_input, shrink, to_input, unit_maps
+from visarl.models.saliency import SaliencyNet, build_saliency
+from visarl.preprocess import crop, modality_input, saliency_input, shrink, to_input, unit_maps
 
 
 class SaliencyModel:
@@ -40,7 +42,7 @@ class SaliencyModel:
             ConfigError: no such engine, or it is not installed.
         """
         self._preprocess, self._config = bundle.config.preprocess, bundle.config.saliency
-        model = _Predict(_load(PiCANet(self._config), bundle, "saliency"))
+        model = _Predict(_load(build_saliency(self._config), bundle, "saliency"))
         size = self._config.image_size
         self._run = make_engine(model, [(3, size, size)], engine, threads, f"{bundle.id}-saliency")
 
@@ -61,9 +63,24 @@ class SaliencyModel:
 class EncoderModel:
     """Camera frames and their saliency maps to embeddings."""
 
-    def __init__(self, bundle: Bundle, engine: str = "auto", threads: int = 1) -> None:
-        """As `SaliencyModel`."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: str = "auto",
+        threads: int = 1,
+        estimators: Mapping[str, Estimator] | None = None,
+    ) -> None:
+        """As `SaliencyModel`.
+
+        Args:
+            estimators: of the modalities beside rgb and saliency that the encoder sees, see `visarl.estimators`.
+
+        Raises:
+            ConfigError: one of them is missing.
+        """
         config = bundle.config
+        self._estimators = dict(estimators or {})
+        require(config.encoder.inputs, self._estimators)
         self._preprocess, self._config, self._roles = config.preprocess, config.encoder, config.saliency.roles
         self.needs_saliency = config.needs_saliency
         encoder = _load(Encoder(config.encoder), bundle, "encoder")
@@ -100,6 +117,10 @@ class EncoderModel:
             maps = self._check_maps(maps, len(pictures))
             inputs["saliency"] = saliency_input(maps, size)
             points = torch.from_numpy(unit_maps(maps))
+        for name in self._config.inputs:
+            if name in ESTIMATED:
+                estimated = np.stack([self._estimators[name](picture) for picture in pictures])
+                inputs[name] = modality_input(name, estimated, size)
         tokens = self._run(*(inputs[name] for name in self._config.inputs))
         with torch.inference_mode():
             return self._readout(tokens, points).numpy()
@@ -117,11 +138,17 @@ class EncoderModel:
 class Perception:
     """Both models on one frame: what the fused node and the evaluation run."""
 
-    def __init__(self, bundle: Bundle, engine: str = "auto", threads: int = 1) -> None:
-        """As `SaliencyModel`."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: str = "auto",
+        threads: int = 1,
+        estimators: Mapping[str, Estimator] | None = None,
+    ) -> None:
+        """As `EncoderModel`."""
         self._preprocess = bundle.config.preprocess
         self._saliency = SaliencyModel(bundle, engine, threads) if bundle.config.needs_saliency else None
-        self._encoder = EncoderModel(bundle, engine, threads)
+        self._encoder = EncoderModel(bundle, engine, threads, estimators)
 
     def perceive(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Camera frame (H, W, 3) uint8 RGB → embedding (dim,) and maps (roles, S, S), None if nobody needs them.
@@ -188,9 +215,9 @@ class Policy:
 
 
 class _Predict(nn.Module):
-    """PiCANet's `predict` as a forward pass."""
+    """A saliency model's `predict` as a forward pass."""
 
-    def __init__(self, model: PiCANet) -> None:
+    def __init__(self, model: SaliencyNet) -> None:
         super().__init__()
         self.model = model
 

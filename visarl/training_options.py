@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from visarl.config import ReadoutConfig, ReadoutKind
+from visarl.config import ReadoutConfig, ReadoutKind, SaliencyKind
 from visarl.errors import ConfigError
 from visarl.sim.perturb import Perturbation
 
@@ -35,7 +35,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSaliency(Training):
-    """Train PiCANet on the clicked frames."""
+    """Train a saliency model on the clicked frames."""
 
     bags: Path
     """Folder of recorded episodes, one bag each."""
@@ -43,10 +43,16 @@ class TrainSaliency(Training):
     """The clicks (JSON)."""
     preset: str = "64"
     """Sizes of the models: 64, 112, 224, 224p8, or a JSON file with a configuration."""
+    model: SaliencyKind | None = None
+    """picanet, unet, or frozen: a small head on a backbone that does not learn. None takes the preset's."""
+    roles: tuple[str, ...] | None = None
+    """Of the maps; None takes those that were clicked."""
     backbone: str | None = None
-    """Any timm model with pyramid features; None takes the preset's."""
+    """Any timm model with pyramid features; None takes the preset's, and for frozen features DINOv2's small one."""
     pretrained: bool = False
     """Begin with ImageNet weights from timm's hub (needs the network)."""
+    weights: Path | None = None
+    """Begin with those of this file: a download of what the hub has."""
     iterations: int = 600
     batch: int = 8
     lr: float = 3e-4
@@ -58,6 +64,10 @@ class TrainSaliency(Training):
     """Horizontal and vertical flips (paper)."""
     shapes: int = 3
     """At most so many random shapes are pasted into a picture, as things that nobody clicked on."""
+    lookalikes: float = 0.0
+    """Share of those shapes that take the colour of something clicked."""
+    covered: float = 0.0
+    """Probability that something covers a part of a clicked thing, up to the click itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,20 +6,17 @@ A U-Net whose decoder, at each level, lets every pixel choose what to look at: a
 
 from __future__ import annotations
 
-import difflib
 import math
+from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visarl.config import SaliencyConfig
-from visarl.errors import ConfigError, ContractError
-
-LOSS_WEIGHTS = (0.5, 0.5, 0.5, 0.8, 0.8, 1.0)
-"""Of the predictions from deep to shallow (paper). A decoder with fewer levels drops the deepest."""
+from visarl.errors import ConfigError
+from visarl.models.saliency import Prediction, SaliencyNet, backbone
 
 _KERNEL, _DILATION = 7, 2  # the local attention's neighbourhood (paper)
 _REACH = _KERNEL // 2 * _DILATION
@@ -135,7 +132,7 @@ class DecoderLevel(nn.Module):
             else nn.Conv2d(self.width, self.width, 3, padding=1, bias=False)
         )
         self.mix = nn.Sequential(mix, nn.BatchNorm2d(self.width), nn.ReLU())
-        self.predict = _prediction(self.width, len(config.roles))
+        self.predict = Prediction(self.width, len(config.roles))
 
     def forward(self, skip: Tensor, deeper: Tensor | None) -> Tensor:
         skip = self.skip(skip)
@@ -148,21 +145,20 @@ class DecoderLevel(nn.Module):
         return self.mix(torch.cat([features, self.attention(features)], dim=1))
 
 
-class PiCANet(nn.Module):
+class PiCANet(SaliencyNet):
     """One saliency map a role. Works on any timm backbone with features at strides 2 or 4 to 32."""
 
-    def __init__(self, config: SaliencyConfig, pretrained: bool = False) -> None:
+    def __init__(self, config: SaliencyConfig, pretrained: bool | Path = False) -> None:
         """
         Args:
             config: the architecture.
-            pretrained: start from timm's weights for the backbone, downloaded from its hub.
+            pretrained: see `build_saliency`.
 
         Raises:
-            ConfigError: timm has no such backbone, or one without pyramid features.
+            ConfigError: timm has no such backbone, one without pyramid features, or no weights for it.
         """
-        super().__init__()
-        self.config = config
-        self.backbone = _backbone(config.backbone, pretrained)
+        super().__init__(config)
+        self.backbone = backbone(config.backbone, pretrained)
         channels, strides = self.backbone.feature_info.channels(), self.backbone.feature_info.reduction()
         levels = list(zip(channels, strides, strict=True))[::-1][: len(config.attention)]
         if len(levels) < len(config.attention):
@@ -170,7 +166,7 @@ class PiCANet(nn.Module):
                 f"saliency.attention has {len(config.attention)} levels, but {config.backbone} has features at the "
                 f"strides {strides} only; name {len(levels)} levels"
             )
-        self.top = nn.Sequential(nn.BatchNorm2d(levels[0][0]), nn.ReLU(), _prediction(levels[0][0], len(config.roles)))
+        self.top = nn.Sequential(nn.BatchNorm2d(levels[0][0]), nn.ReLU(), Prediction(levels[0][0], len(config.roles)))
         built: list[DecoderLevel] = []
         deeper = 0
         for kind, (skip, stride) in zip(config.attention, levels, strict=True):
@@ -178,62 +174,11 @@ class PiCANet(nn.Module):
             deeper = built[-1].width
         self.levels = nn.ModuleList(built)
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        """
-        Args:
-            pictures: (B, 3, S, S) from `preprocess.to_input`, S the configured image size.
-
-        Returns:
-            Logits (B, roles, h, w) from deep to shallow: of the backbone's last features, then of each decoder level.
-        """
-        side = self.config.image_size
-        if tuple(pictures.shape[1:]) != (3, side, side):
-            raise ContractError(f"saliency input: expected (B, 3, {side}, {side}), found {tuple(pictures.shape)}")
+    def logits(self, pictures: Tensor) -> list[Tensor]:
+        """Of the backbone's last features, then of each decoder level."""
         features = self.backbone(pictures)[::-1]
         logits, deeper = [self.top(features[0])], None
         for level, skip in zip(self.levels, features, strict=False):  # the shallowest features may go unused
             deeper = level(skip, deeper)
             logits.append(level.predict(deeper))  # type: ignore[operator]
         return logits
-
-    def predict(self, pictures: Tensor) -> Tensor:
-        """(B, 3, S, S) → maps (B, roles, S, S) in [0, 1]."""
-        side = self.config.image_size
-        finest = F.interpolate(self(pictures)[-1], size=(side, side), mode="bilinear", align_corners=False)
-        return finest.sigmoid()
-
-
-def saliency_loss(logits: list[Tensor], target: Tensor) -> Tensor:
-    """Deep supervision: the weighted sum of each level's sigmoid cross-entropy, mean over pixels and roles.
-
-    Args:
-        logits: from `PiCANet.forward`.
-        target: (B, roles, S, S) in [0, 1].
-    """
-    weights = LOSS_WEIGHTS[-len(logits) :]
-    losses = [
-        weight * F.binary_cross_entropy_with_logits(level, _at(target, level))
-        for weight, level in zip(weights, logits, strict=True)
-    ]
-    return torch.stack(losses).sum()
-
-
-def _at(target: Tensor, level: Tensor) -> Tensor:
-    return F.adaptive_avg_pool2d(target, (level.shape[-2], level.shape[-1]))
-
-
-def _prediction(channels: int, roles: int) -> nn.Conv2d:
-    layer = nn.Conv2d(channels, roles, 1)
-    # A click covers about one pixel in a hundred: start there, instead of spending the first steps on unlearning 0.5.
-    nn.init.constant_(layer.bias, -4.6)  # type: ignore[arg-type]
-    return layer
-
-
-def _backbone(name: str, pretrained: bool) -> Any:
-    if not timm.is_model(name):
-        close = ", ".join(difflib.get_close_matches(name, timm.list_models())) or "see timm.list_models()"
-        raise ConfigError(f"saliency.backbone: timm has no {name!r}; did you mean one of: {close}?")
-    try:
-        return timm.create_model(name, features_only=True, pretrained=pretrained)
-    except (RuntimeError, AttributeError) as error:
-        raise ConfigError(f"saliency.backbone: {name!r} has no pyramid features ({error})") from error
