@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -108,6 +109,8 @@ def run(plan: Plan, executor: Executor) -> Figures:
     attempts: dict[str, int] = {}
     failed: dict[str, str] = {}
     known = set(figures) | set(plan.before)
+    expected = {job.name: job.seconds for job in plan.jobs if job.name not in figures}
+    began, foreseen = time.monotonic(), sum(expected.values())
     with track(len(plan.jobs), "jobs") as progress:
         bar = progress.task_ids[0]
         progress.update(bar, completed=len(figures))
@@ -128,6 +131,12 @@ def run(plan: Plan, executor: Executor) -> Figures:
                     figures[job.name] = future.result()
                     known.add(job.name)
                     progress.advance(bar)
+                    del expected[job.name]
+                    left = sum(expected.values())
+                    if not progress.console.is_terminal and left < foreseen:  # a log gets lines instead of a bar
+                        hours = (time.monotonic() - began) * left / (foreseen - left) / 3600
+                        done = f"[{len(figures)}/{len(plan.jobs)}] {job.name}: done"
+                        progress.console.print(f"{done}, about {hours:.1f} h left for the jobs")
                 elif _lost(error) and attempts[job.name] < ATTEMPTS:
                     waiting[job.name] = job
                     progress.console.print(f"{job.name}: its process was lost ({error or type(error).__name__}); again")
