@@ -14,20 +14,21 @@ import numpy as np
 import pytest
 
 from tests.conftest import running
-from tests.tiny import TINY
 from visarl.cli import main
-from visarl.config import to_dict
+from visarl.config import ModelConfig, PreprocessConfig, to_dict
 from visarl.data.episodes import EpisodeFile
 from visarl.preprocess import crop
 from visarl.sim.modalities import modality_pictures
 from visarl.sim.tabletop import Simulator
 from visarl.simulate import Wanderer
 
+PREPROCESS = PreprocessConfig(size=96)
+
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("preset") / "tiny.json"
-    path.write_text(json.dumps(to_dict(TINY)))
+    path.write_text(json.dumps(to_dict(ModelConfig(preprocess=PREPROCESS))))
     return path
 
 
@@ -47,7 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, preset: Path) -> Path:
 
 
 def test_the_file_is_one_that_training_reads(made: Path) -> None:
-    with EpisodeFile(made, TINY.preprocess) as file:
+    with EpisodeFile(made, PREPROCESS) as file:
         assert file.demos == ["demo_0", "demo_1"]
         assert file.mask("train") + file.mask("valid") != [] and file.total > 100
         for number, demo in enumerate(file.demos):
@@ -81,9 +82,9 @@ def test_every_step_shows_the_instant_that_its_numbers_are_of(made: Path) -> Non
     simulator = Simulator("pick_red_block", 43, disturbance=0.015)
     try:
         first = simulator.state().proprioception()
-        assert np.array_equal(found["image"][0], crop(simulator.render(), TINY.preprocess))
+        assert np.array_equal(found["image"][0], crop(simulator.render(), PREPROCESS))
         assert np.allclose(found["proprioception"][0], first) and np.array_equal(found["states"][0], np.float32(first))
-        seen = modality_pictures(simulator, ("depth", "normals"), TINY.preprocess)
+        seen = modality_pictures(simulator, ("depth", "normals"), PREPROCESS)
         assert all(np.array_equal(found[key][0], seen[key]) for key in seen)
     finally:
         simulator.close()
@@ -122,8 +123,11 @@ def arrays(path: Path) -> dict[str, Any]:
 
 
 def test_the_same_words_make_the_same_file(tmp_path: Path, preset: Path) -> None:
+    placing = ["--task", "apple_to_bowl", "--episodes", "2", *SHORT]
     for name in ("a", "b"):
-        assert main(words(tmp_path / f"{name}.h5", preset, "--episodes", "2", *SHORT)) == 0
+        assert main(words(tmp_path / f"{name}.h5", preset, *placing)) == 0
+    with EpisodeFile(tmp_path / "a.h5") as file:
+        assert file.load("demo_1", ["truth"])["truth"]["names"] == ("effector", "object", "goal")
     one, other = arrays(tmp_path / "a.h5"), arrays(tmp_path / "b.h5")
     assert one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
 
@@ -245,7 +249,7 @@ def test_what_a_kill_left_behind_is_overwritten(tmp_path: Path, preset: Path) ->
     (tmp_path / "a.h5.partial").write_bytes(b"half")
     assert main(words(out, preset, "--episodes", "1", *SHORT)) == 0
     assert list(tmp_path.iterdir()) == [out]
-    EpisodeFile(out, TINY.preprocess).close()
+    EpisodeFile(out, PREPROCESS).close()
 
 
 def test_an_unwritable_place_is_told_at_once(

@@ -50,7 +50,7 @@ def test_every_name_is_known_and_others_are_refused(simulator: Simulator) -> Non
     assert np.array_equal(simulator.render(*SIZE), before), "a mistake leaves the scene as it was"
 
 
-@pytest.mark.parametrize("task", ["pick_red_block", "pick_apple"])
+@pytest.mark.parametrize("task", ["pick_apple", "bread_to_plate"])
 def test_afterwards_the_scene_is_as_it_always_was(task: str) -> None:
     stock = Simulator(task, SEED)
     simulator = Simulator(task, 7)
@@ -87,6 +87,19 @@ def test_the_arm_moves_the_same_whatever_it_looks_like(simulator: Simulator, nam
         return simulator.state().proprioception()
 
     assert np.array_equal(play(name), play("none"))
+
+
+def test_unseen_things_come_and_go(simulator: Simulator) -> None:
+    def shown_bodies() -> set[str]:
+        model, geoms = simulator._model, simulator.render_segmentation(*SIZE)
+        return {model.body(model.body_rootid[model.geom_bodyid[i]]).name for i in np.unique(geoms) if i >= 0}
+
+    look(simulator, "none")
+    alone = shown_bodies()
+    look(simulator, "distractors")
+    assert alone < shown_bodies() and len(shown_bodies() - alone) <= 3
+    look(simulator, "none")
+    assert shown_bodies() == alone
 
 
 # ---- colours -------------------------------------------------------------------------------------------------------
