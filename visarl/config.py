@@ -19,6 +19,8 @@ ReadoutKind = Literal["keypoints", "mean", "global", "modality_mean"]
 SaliencyKind = Literal["picanet", "unet", "frozen"]
 READOUTS: tuple[str, ...] = typing.get_args(ReadoutKind)
 MODALITY_CHANNELS = {"rgb": 3, "saliency": 1, "depth": 1, "normals": 3}
+ESTIMATED = ("depth", "normals")
+"""Modalities that neither the camera gives nor the saliency model: of the simulator, or of an estimator."""
 ATTENTIONS = ("global", "local", "none")
 
 

@@ -15,6 +15,7 @@ from visarl_msgs.msg import Embedding
 from visarl.bundle import load_bundle
 from visarl.contract import CAMERA_FRAME, CONTROL_RATE_HZ
 from visarl.errors import ContractError
+from visarl.estimators import load_estimators
 from visarl.inference import EncoderModel
 from visarl.ros import qos
 from visarl.ros.convert import from_time, image_to_array, image_to_rgb, to_time
@@ -26,6 +27,8 @@ from visarl.ros.process import run
 KEPT = 15
 """Frames kept for the maps that answer them: half a second at 30 Hz."""
 
+ESTIMATORS = "what makes modalities of the picture: depth=package.module:function, several separated by spaces"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -33,6 +36,7 @@ class Options:
     engine: str = parameter("auto", "what runs the models: auto, torch or openvino")
     threads: int = parameter(1, "of the engine; a second busy process on the same cores slows both", 1, 64)
     rate_hz: float = parameter(CONTROL_RATE_HZ, "frames a second, where no saliency node sets the rhythm", 0.1, 120.0)
+    estimators: str = parameter("", ESTIMATORS)
 
 
 class EncoderNode(Node):
@@ -43,7 +47,8 @@ class EncoderNode(Node):
         options = declare(self, Options)
         bundle = load_bundle(options.bundle)
         self._bundle_id = bundle.id
-        self._model = EncoderModel(bundle, engine=options.engine, threads=options.threads)
+        estimators = load_estimators(options.estimators.split())
+        self._model = EncoderModel(bundle, options.engine, options.threads, estimators)
         self._pacer = Pacer(options.rate_hz)
         self._frames: OrderedDict[int, Image] = OrderedDict()
         self._maps: tuple[int, Image] | None = None

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from visarl.bundle import load_bundle
 from visarl.errors import ContractError
+from visarl.estimators import load_estimators
 from visarl.inference import Perception
 from visarl.ros import qos
 from visarl.ros.convert import from_time, image_to_rgb
 from visarl.ros.health import Health
 from visarl.ros.pacing import Pacer
-from visarl.ros.params import declare
+from visarl.ros.params import declare, parameter
 from visarl.ros.process import run
-from visarl_perception.encoder_node import embedding_message
-from visarl_perception.saliency_node import MapPublisher, Options
+from visarl_perception import saliency_node
+from visarl_perception.encoder_node import ESTIMATORS, embedding_message
+from visarl_perception.saliency_node import MapPublisher
+
+
+@dataclass(frozen=True)
+class Options(saliency_node.Options):
+    estimators: str = parameter("", ESTIMATORS)
 
 
 class PerceptionNode(Node):
@@ -26,7 +35,8 @@ class PerceptionNode(Node):
         options = declare(self, Options)
         bundle = load_bundle(options.bundle)
         self._bundle_id = bundle.id
-        self._model = Perception(bundle, engine=options.engine, threads=options.threads)
+        estimators = load_estimators(options.estimators.split())
+        self._model = Perception(bundle, options.engine, options.threads, estimators)
         self._preprocess = bundle.config.preprocess
         self._pacer = Pacer(options.rate_hz)
         self._health = Health(self)
