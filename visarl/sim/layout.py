@@ -24,6 +24,13 @@ CLEARANCE_M = 0.045
 """Between a distractor's edge and the object's: room for the fingers at most orientations of the hand, not at all."""
 GAP_M = 0.012
 """Between a distractor and the goal's rim or another distractor."""
+FINGERS_M = 0.055
+"""Between the middle of an object and the edge of what stands before it: out of the way of the fingers, which close
+across."""
+BEFORE_JITTER_M = 0.020, 0.015
+"""How much farther before, and how far aside, that may stand."""
+FOREMOST_M = 0.60
+"""What stands farther to the front is cut off by the picture's edge."""
 _TRIES = 2000
 
 
@@ -53,6 +60,15 @@ def distractor_set(seed: int) -> DistractorSet:
     return "unseen" if seed in EVALUATION_SEEDS else "training"
 
 
+def place_before(rng: np.random.Generator, thing: Array, thing_radius: float, radius: float) -> list[Array]:
+    """Where something of `radius` hides a part of the object or goal `thing` from the camera; none if the picture ends
+    there."""
+    further, aside = BEFORE_JITTER_M
+    x = thing[0] + max(FINGERS_M, thing_radius + GAP_M) + radius + rng.uniform(0, further)
+    place = np.array([x, thing[1] + rng.uniform(-aside, aside)])
+    return [place] if x + radius < FOREMOST_M else []
+
+
 def distractor_places(
     rng: np.random.Generator,
     radii: Sequence[float],
@@ -60,13 +76,17 @@ def distractor_places(
     thing_radius: float,
     goal: Array | None,
     goal_radius: float,
+    taken: Sequence[Array] = (),
 ) -> list[Array]:
     """Places (2,) [m] of distractors with these radii: apart from the object, the goal and one another.
 
     In the rare scene that has no such place for one, it comes as far from the others as any that was tried.
+
+    Args:
+        taken: places of the first of them, that stand already.
     """
-    found: list[Array] = []
-    for i, radius in enumerate(radii):
+    found: list[Array] = list(taken)
+    for i, radius in list(enumerate(radii))[len(found) :]:
         best, room = np.zeros(2), -np.inf
         for _ in range(_TRIES):
             place = np.array([rng.uniform(*DISTRACTOR_X), rng.uniform(*DISTRACTOR_Y)])

@@ -202,7 +202,7 @@ _UNSEEN: dict[str, dict[str, Prop]] = {
     "bread": {
         "brown_box": _BROWN_BOX,
         "sponge": _box(0.036, 0.024, 0.014, (0.90, 0.78, 0.40, 1)),
-        "cork": _cylinder(0.025, 0.022, (0.74, 0.50, 0.26, 1)),
+        "brown_tin": _cylinder(0.024, 0.034, (0.72, 0.46, 0.20, 1)),
         "potato": Prop(_potato, 0.021, 0.036),
     },
     "plate": {"white_coaster": _cylinder(0.034, 0.004, (0.92, 0.93, 0.94, 1))},

@@ -15,6 +15,8 @@ from visarl.sim.scene import CAMERA
 
 SIZES = 3
 """Contexts kept, one a picture's size: opening one takes as long as drawing dozens of pictures."""
+HIDDEN_GROUP = 5
+"""MuJoCo draws the groups of geoms from 3 on only when asked to."""
 
 
 class SceneRenderer:
@@ -45,12 +47,14 @@ class SceneRenderer:
         """
         return self._worker.submit(self._draw, qpos, width, height, _depth).result()
 
-    def draw_segmentation(self, qpos: NDArray[np.float64], width: int, height: int) -> NDArray[np.int32]:
+    def draw_segmentation(
+        self, qpos: NDArray[np.float64], width: int, height: int, only: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int32]:
         """The model's geom that each pixel of that picture shows, (height, width) int32; -1 where none is.
 
-        Raises like `draw`.
+        `only`: (ngeom,) which geoms are drawn, as though nothing else was there. Raises like `draw`.
         """
-        return self._worker.submit(self._draw, qpos, width, height, _segmentation).result()
+        return self._worker.submit(self._draw, qpos, width, height, _segmentation, only).result()
 
     def _draw(
         self,
@@ -58,13 +62,18 @@ class SceneRenderer:
         width: int,
         height: int,
         read: Callable[[mujoco.Renderer], NDArray[Any]] = mujoco.Renderer.render,
+        only: NDArray[np.bool_] | None = None,
     ) -> NDArray[Any]:
         renderer = self._renderers.pop((width, height), None) or self._open(width, height)
         self._renderers[width, height] = renderer
         self._data.qpos[:] = qpos
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
+        groups = self._model.geom_group.copy()
+        if only is not None:
+            self._model.geom_group[~only] = HIDDEN_GROUP
         renderer.update_scene(self._data, CAMERA)
+        self._model.geom_group[:] = groups
         return read(renderer)
 
     def _open(self, width: int, height: int) -> mujoco.Renderer:

@@ -69,7 +69,16 @@ def _add_others(
     kinds = distractors(others, task)
     names = list(rng.permutation(list(kinds))[: task.distractors or UNASKED_DISTRACTORS])
     radius = OBJECTS[task.object].radius
-    places = layout.distractor_places(rng, [kinds[n].radius for n in names], thing, radius, goal, rim)
+    before: list[NDArray[np.float64]] = []
+    if others == "unseen":
+        # In some scenes the tallest hides a part of the object or of the goal.
+        names.sort(key=lambda name: -kinds[name].rest_height)
+        hidden = rng.choice(["nothing", "object", "goal"] if goal is not None else ["nothing", "object"])
+        if hidden == "object":
+            before = layout.place_before(rng, thing, radius, kinds[names[0]].radius)
+        elif hidden == "goal" and goal is not None:
+            before = layout.place_before(rng, goal, rim, kinds[names[0]].radius)
+    places = layout.distractor_places(rng, [kinds[n].radius for n in names], thing, radius, goal, rim, before)
     for name in kinds:  # those that take no part float where they are parked
         model.body_gravcomp[model.body(name).id] = float(name not in names)
     for name, place in zip(names, places, strict=True):

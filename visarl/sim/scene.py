@@ -13,6 +13,8 @@ from visarl.sim.tasks import LEFT, Task
 TIMESTEP_S = 0.002
 TOOL_SITE, CAMERA, LIGHT, OBJECT, GOAL = "tool", "front", "lamp", "object", "goal"
 OBJECT_JOINT = "object_joint"
+HAND = "jaco/hand/"
+"""What the names of the hand's bodies begin with."""
 
 PARKED = np.array([0.2, 0.0, -0.4])
 """Distractors that take no part float below the table, where nothing sees or touches them."""

@@ -159,9 +159,10 @@ class Simulator:
         self._object_qpos = int(self._model.joint(scene.OBJECT_JOINT).qposadr[0])
         self._object_qvel = int(self._model.joint(scene.OBJECT_JOINT).dofadr[0])
         self._goal = GOALS[task.goal or "plate"]  # looked at only where the task has one
-        fingers = [i for i in range(self._model.nbody) if "finger" in self._model.body(i).name]
-        self._finger_geoms = np.isin(self._model.geom_bodyid, fingers)
-        self._object_geoms = self._model.geom_bodyid == self._body
+        bodies = np.array([self._model.body(i).name for i in self._model.geom_bodyid])
+        self._finger_geoms = np.char.find(bodies, "finger") >= 0
+        marks = {"effector": scene.HAND, "object": scene.OBJECT, "goal": scene.GOAL}
+        self._role_geoms = {role: np.char.startswith(bodies, marks[role]) for role in task.roles}
 
     def _settle(self) -> None:
         data = self._data
@@ -222,7 +223,7 @@ class Simulator:
     def _touched(self) -> bool:
         """Whether a finger touches the object."""
         one, other = self._data.contact.geom[:, 0], self._data.contact.geom[:, 1]
-        fingers, things = self._finger_geoms, self._object_geoms
+        fingers, things = self._finger_geoms, self._role_geoms["object"]
         return bool(((fingers[one] & things[other]) | (things[one] & fingers[other])).any())
 
     # ---- arm ---------------------------------------------------------------------------------------------------
@@ -317,6 +318,20 @@ class Simulator:
                 qpos, renderer = self._data.qpos.copy(), self._renderer
             assert renderer is not None  # _check_open
             return renderer.draw_segmentation(qpos, width, height)
+
+    def visibility(self, width: int = CAMERA_WIDTH, height: int = CAMERA_HEIGHT) -> dict[str, float]:
+        """By role, how much of it the picture shows, as a share of what it would show if nothing else was there: 1 in
+        the open, 0 where it is hidden or outside. The effector is the whole hand."""
+        with self._drawing:
+            with self._lock:
+                self._check_open()
+                qpos, renderer = self._data.qpos.copy(), self._renderer
+            assert renderer is not None  # _check_open
+            shown, found = renderer.draw_segmentation(qpos, width, height), {}
+            for role, geoms in self._role_geoms.items():
+                alone = int((renderer.draw_segmentation(qpos, width, height, geoms) >= 0).sum())
+                found[role] = float(np.isin(shown, np.flatnonzero(geoms)).sum()) / max(alone, 1)
+            return found
 
     def truth(self) -> SceneTruth:
         """What is true of the scene now."""
