@@ -76,6 +76,12 @@ def repair(roots: Sequence[Path]) -> int:
             found = recover(bag)
             count += 1
             print(f"{bag.name}: {found.messages} messages, {found.duration_s:.1f} s, now {found.path}", file=sys.stderr)
+            if found.label:
+                print(
+                    f"{found.path.name}: no {found.label} any more, but without a label: its end may be missing "
+                    "(--unlabelled converts it all the same)",
+                    file=sys.stderr,
+                )
     return count
 
 

@@ -35,6 +35,11 @@ def test_recovery_and_conversion_in_one_go(tmp_path: Path, capsys: pytest.Captur
     assert main(["convert", str(bags), "--out", str(tmp_path / "out.h5")]) == 1
     assert "--recover" in capsys.readouterr().err
     assert main(["convert", str(bags), "--out", str(tmp_path / "out.h5"), "--recover"]) == 0
+    said = capsys.readouterr()
+    report = json.loads(said.out.splitlines()[-1])
+    assert (report["demos"], report["unlabelled"]) == (1, 2)  # half an episode may be no success
+    assert "cut: no success any more, but without a label" in said.err
+    assert main(["convert", str(bags), "--out", str(tmp_path / "out.h5"), "--unlabelled"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["demos"] == 3
     assert sorted(path.name for path in bags.iterdir()) == ["cut", "cut.damaged", "good", "killed"]
     assert main(["convert", str(bags), "--recover"]) == 0  # nothing left to do

@@ -9,7 +9,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from mcap.writer import CompressionType, Writer
 
 from visarl.data.bags import DAMAGED, PARTIAL, RECOVERING, header_stamp, plain
 from visarl.data.files import write_text
+from visarl.data.labels import FILE as LABEL_FILE
+from visarl.data.labels import Label, load_label, save_label
 from visarl.data.messages import definition
 from visarl.data.rates import TopicReport, TopicStats
 from visarl.errors import DataError
@@ -219,6 +221,8 @@ class Recovery:
     path: Path
     messages: int
     duration_s: float
+    label: str
+    """What the episode's label was, which is taken away; empty where there was none."""
 
 
 def recover(path: Path) -> Recovery:
@@ -226,6 +230,9 @@ def recover(path: Path) -> Recovery:
 
     `path` is `<name>.partial/`, which goes once the new bag is complete, or the folder of a cut bag, which is kept
     as `<name>.damaged/`.
+
+    Whatever its label said was said of the whole episode: it is kept as the label's note alone, so that nothing learns
+    from half an episode unless somebody asks for it.
 
     Interrupted, it leaves `path` as it was; killed, it can be called again.
 
@@ -259,6 +266,7 @@ def recover(path: Path) -> Recovery:
             raise
         for sidecar in source.glob("*.json"):
             shutil.copy2(sidecar, writer.partial)
+        label = _unlabel(writer)
         writer.close()
     except BaseException:
         if not unfinished:
@@ -266,7 +274,20 @@ def recover(path: Path) -> Recovery:
         raise
     if unfinished:
         shutil.rmtree(source)
-    return Recovery(final, writer.messages, writer.duration_s)
+    return Recovery(final, writer.messages, writer.duration_s, label)
+
+
+def _unlabel(writer: BagWriter) -> str:
+    """Take the label away from the bag that `writer` is finishing; what it was."""
+    if not (writer.partial / LABEL_FILE).exists():
+        return ""
+    try:
+        old = load_label(writer.partial)
+    except DataError:  # cut, too: the bag is worth more
+        old = Label(writer.path.name, task="")
+    note = "; ".join(filter(None, [old.note, f"recovered from a broken bag, was {old.label or 'without a label'}"]))
+    save_label(writer.partial, replace(old, label="", note=note, rates=[vars(topic) for topic in writer.report]))
+    return old.label
 
 
 def _whole_records(file: Path) -> Iterator[tuple[str, str, str, Message]]:

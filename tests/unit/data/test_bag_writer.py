@@ -14,6 +14,7 @@ import pytest
 from tests.unit.data.synthetic import T0_NS, Scene, arm_state, serialize, synthetic_bag, synthetic_messages, write_bag
 from visarl.data.bag_writer import BagWriter, recover
 from visarl.data.bags import ARM_STATE, IMAGE, Bag, bag_report, read_bag
+from visarl.data.labels import Label, load_label, save_label
 from visarl.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,6 +38,7 @@ import resource, sys
 from pathlib import Path
 from tests.unit.data.synthetic import Scene, serialize, synthetic_messages
 from visarl.data.bag_writer import BagWriter
+from visarl.data.labels import Label, load_label, save_label
 from visarl.errors import DataError
 messages = synthetic_messages(Scene(seconds=4.0))
 limit = int(sys.argv[2])
@@ -169,13 +171,26 @@ def test_a_truncated_bag_is_recovered_and_the_old_one_kept(tmp_path: Path) -> No
     file = writer.close() / "bag.mcap"
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
+    save_label(tmp_path / "bag", Label("bag", "pick_apple", "success", "a note", 7, [{"topic": IMAGE, "count": 90}]))
 
     found = recover(tmp_path / "bag")
 
+    label = load_label(found.path)
+    assert (found.label, label.label, label.task, label.seed) == ("success", "", "pick_apple", 7)
+    assert label.note == "a note; recovered from a broken bag, was success"
+    assert {rate["topic"]: rate["count"] for rate in label.rates}[IMAGE] < 90
+    assert load_label(tmp_path / "bag.damaged").label == "success"
     assert (tmp_path / "bag.damaged" / "bag.mcap").exists()
     read = list(Bag(found.path).raw())
     assert 100 < len(read) == found.messages < len(messages)
     assert [topic for topic, *_ in read] == [topic for _, topic, _ in messages[: len(read)]]
+
+
+def test_a_label_that_was_cut_too_does_not_keep_a_bag_from_its_recovery(tmp_path: Path) -> None:
+    bag = synthetic_bag(tmp_path / "bag", Scene(seconds=0.5))
+    (bag / "bag.mcap").write_bytes((bag / "bag.mcap").read_bytes()[:-100])
+    (bag / "label.json").write_text('{"episode": "bag", "lab')
+    assert recover(bag).messages and load_label(bag).label == ""
 
 
 def test_recovering_what_is_beyond_it_changes_nothing(tmp_path: Path) -> None:
