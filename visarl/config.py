@@ -103,7 +103,8 @@ class EncoderConfig:
     decoder_heads: int = 4
     decode_share: float = 1.0
     """Share of the masked patches that a training step reconstructs. 1 is the paper's decoder, which also carries the
-    visible patches along; below 1 it carries the chosen ones only, which is several times cheaper on a CPU."""
+    visible patches along; below 1 it carries the chosen ones only, which look at all that the encoder saw by
+    cross-attention (as in CrossMAE): several times cheaper."""
     mask_ratio: float = 0.75
     dirichlet_alpha: float = 1.0
 
@@ -176,9 +177,12 @@ class ModelConfig:
         return "saliency" in self.encoder.inputs
 
 
+_LIGHT: dict[str, Any] = {"decoder_dim": 128, "decoder_depth": 1, "decode_share": 0.25}
+"""A decoder for a CPU. The encoder alone is kept, and it learns as much from a light one (`visarl probe`)."""
+
 PRESETS: dict[str, ModelConfig] = {
-    "64": ModelConfig(encoder=EncoderConfig(decode_share=0.25)),
-    "112": ModelConfig(encoder=EncoderConfig(image_size=112, decode_share=0.25)),
+    "64": ModelConfig(encoder=EncoderConfig(**_LIGHT)),
+    "112": ModelConfig(encoder=EncoderConfig(image_size=112, **_LIGHT)),
     "224": ModelConfig(saliency=SaliencyConfig(image_size=224), encoder=EncoderConfig(image_size=224, patch_size=16)),
     "224p8": ModelConfig(
         saliency=SaliencyConfig(
