@@ -21,7 +21,8 @@ GOAL_SPOTS = 0.8 * np.array([(0, 0), (1, 1), (-1, -1), (1, -1), (-1, 1)])
 DISTRACTOR_X, DISTRACTOR_Y = (0.365, 0.575), (-0.175, 0.175)
 """Distractors stand inside this part of the table, all of it in the picture [m, base frame]."""
 CLEARANCE_M = 0.045
-"""Between a distractor's edge and the object's: room for the fingers at most orientations of the hand, not at all."""
+"""Between a distractor's edge and the object's: room for the fingers, except in the few scenes in which one is in their
+way."""
 GAP_M = 0.012
 """Between a distractor and the goal's rim or another distractor."""
 FINGERS_M = 0.055

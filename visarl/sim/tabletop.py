@@ -112,9 +112,9 @@ class Simulator:
             wanted = self.perturbation if perturbation is None else perturbation
             change, number = get_change(wanted), self.seed if seed is None else int(seed)
             clip = clips.clip(number, self._videos) if change.table_share is not None else None
-            # Without _lock: a scene takes seconds to compile, and an arm that is silent for so long counts as hung.
             others = self._distractor_set(spec, number, change.unseen_distractors)
             new = self._renderer is None or (spec, others) != (self.task, self._others)
+            # Without _lock: a scene may take seconds to compile, and an arm that is silent for so long counts as hung.
             built = self._build(spec, others) if new else None
             if built is not None and self._renderer is not None:
                 self._renderer.close()  # nobody draws: _drawing is ours
@@ -158,7 +158,7 @@ class Simulator:
         self._body = self._model.body(scene.OBJECT).id
         self._object_qpos = int(self._model.joint(scene.OBJECT_JOINT).qposadr[0])
         self._object_qvel = int(self._model.joint(scene.OBJECT_JOINT).dofadr[0])
-        self._goal = GOALS[task.goal or "plate"]  # looked at only where the task has one
+        self._goal = None if task.goal is None else GOALS[task.goal]
         bodies = np.array([self._model.body(i).name for i in self._model.geom_bodyid])
         self._finger_geoms = np.char.find(bodies, "finger") >= 0
         marks = {"effector": scene.HAND, "object": scene.OBJECT, "goal": scene.GOAL}
@@ -171,7 +171,7 @@ class Simulator:
         self._controller.stopped = self._stopped
         self._noise = np.zeros(6)
         self._rest_height = float(data.xpos[self._body][2])
-        self._judge = judge.Judge(judge.LIFTED_HELD_S if self.task.goal is None else judge.PLACED_HELD_S)
+        self._judge = judge.Judge(judge.LIFTED_HELD_S if self._goal is None else judge.PLACED_HELD_S)
 
     # ---- time --------------------------------------------------------------------------------------------------
 
@@ -212,12 +212,11 @@ class Simulator:
     def _holds(self) -> bool:
         """Whether what the task asks for is so at this tick."""
         place = self._data.xpos[self._body]
-        if self.task.goal is None:
+        if self._goal is None:
             return float(place[2]) - self._rest_height >= judge.LIFTED_M and self._touched()
-        offset = place[:2] - self._model.body_pos[self._model.body(scene.GOAL).id, :2]
+        distance = float(np.linalg.norm(place[:2] - self._model.body(scene.GOAL).pos[:2]))
         height = float(place[2]) - self._goal.floor_height - OBJECTS[self.task.object].rest_height
         speed = float(np.linalg.norm(self._data.qvel[self._object_qvel : self._object_qvel + 3]))
-        distance = float(np.linalg.norm(offset))
         return judge.placed(distance, height, speed, self._goal.rim_radius) and not self._touched()
 
     def _touched(self) -> bool:
@@ -341,8 +340,8 @@ class Simulator:
                 "effector": self._data.site_xpos[self._tool].copy(),
                 "object": self._data.xpos[self._body].copy(),
             }
-            if self.task.goal is not None:
-                positions["goal"] = self._model.body_pos[self._model.body(scene.GOAL).id].copy()
+            if self._goal is not None:
+                positions["goal"] = self._model.body(scene.GOAL).pos.copy()
             projected = {name: self._project(point) for name, point in positions.items()}
             return SceneTruth(
                 task=self.task.name,
