@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # now, not by timm when a backbone is built: after MuJoCo's EGL that would crash the process
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -46,9 +47,7 @@ class SaliencyNet(nn.Module):
 
     def predict(self, pictures: Tensor) -> Tensor:
         """(B, 3, S, S) → maps (B, roles, S, S) in [0, 1]."""
-        side = self.config.image_size
-        finest = F.interpolate(self(pictures)[-1], size=(side, side), mode="bilinear", align_corners=False)
-        return finest.sigmoid()
+        return finest_map(self(pictures), self.config.image_size)
 
 
 def build_saliency(config: SaliencyConfig, pretrained: bool | Path = False) -> SaliencyNet:
@@ -73,19 +72,28 @@ def build_saliency(config: SaliencyConfig, pretrained: bool | Path = False) -> S
     return (FrozenHead if config.model == "frozen" else PiCANet)(config, pretrained)
 
 
-def saliency_loss(logits: list[Tensor], target: Tensor) -> Tensor:
+def saliency_loss(logits: list[Tensor], target: Tensor, soft: float = 0.0) -> Tensor:
     """Deep supervision: the weighted sum of each level's sigmoid cross-entropy, mean over pixels and roles.
 
     Args:
         logits: from `SaliencyNet.forward`.
         target: (B, roles, S, S) in [0, 1].
+        soft: weight of the finest map's mean absolute difference from the target. Cross-entropy alone is content with
+            a low, wide hill around a peak that it does not know to the pixel.
     """
     weights = LOSS_WEIGHTS[-len(logits) :]
     losses = [
         weight * F.binary_cross_entropy_with_logits(level, _at(target, level))
         for weight, level in zip(weights, logits, strict=True)
     ]
+    if soft > 0:
+        losses.append(soft * (finest_map(logits, target.shape[-1]) - target).abs().mean())
     return torch.stack(losses).sum()
+
+
+def finest_map(logits: list[Tensor], side: int) -> Tensor:
+    """(B, roles, side, side) in [0, 1]: what a model's logits say."""
+    return F.interpolate(logits[-1], size=(side, side), mode="bilinear", align_corners=False).sigmoid()
 
 
 def _at(target: Tensor, level: Tensor) -> Tensor:
