@@ -15,7 +15,7 @@ def test_the_arm_answers_while_another_scene_is_built(monkeypatch: pytest.Monkey
     simulator = Simulator("pick_red_block", 3)
     build, answered = scene.build_model, []
 
-    def slowly(task):
+    def slowly(*scene_of):
         def live() -> None:
             simulator.advance(0.01)
             answered.append(simulator.state())
@@ -24,7 +24,7 @@ def test_the_arm_answers_while_another_scene_is_built(monkeypatch: pytest.Monkey
         thread.start()
         thread.join(10.0)
         assert answered, "the arm is silent while a scene is built"
-        return build(task)
+        return build(*scene_of)
 
     monkeypatch.setattr(scene, "build_model", slowly)
     try:
@@ -38,7 +38,7 @@ def test_the_arm_answers_while_another_scene_is_built(monkeypatch: pytest.Monkey
 def test_a_scene_that_cannot_be_built_leaves_the_present_one(monkeypatch: pytest.MonkeyPatch) -> None:
     simulator = Simulator("pick_red_block", 3)
 
-    def broken(task):
+    def broken(*scene_of):
         raise SimulationError("no mesh")
 
     monkeypatch.setattr(scene, "build_model", broken)
