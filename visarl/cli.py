@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import importlib
 import os
 import sys
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from visarl import __version__
 from visarl.errors import ConfigError, VisarlError, suggest
@@ -117,8 +119,27 @@ def dispatch(arguments: Sequence[str]) -> int:
     import tyro  # here: `visarl --help` and a mistyped verb do without
 
     verb = VERBS[name]
-    options = tyro.cli(resolve(verb.options), args=rest, prog=f"visarl {name}")
+    options = tyro.cli(explained(resolve(verb.options)), args=rest, prog=f"visarl {name}")
     return resolve(verb.main)(options) or 0
+
+
+def explained(options: type) -> type:
+    """The class itself, with what tyro makes of its source improved: no line breaks of the source in an option's words,
+    and no twin `--no-NAME` for what is off anyway."""
+    import docstring_parser
+    import tyro
+
+    docs = [docstring_parser.parse_from_object(one) for one in reversed(options.__mro__[:-1])]
+    said = {one.arg_name: " ".join((one.description or "").split()) for doc in docs for one in doc.params}
+    hints = typing.get_type_hints(options, include_extras=True)
+    for field in dataclasses.fields(options):
+        hint = hints[field.name]
+        if said.get(field.name):
+            hint = Annotated[hint, tyro.conf.arg(help=said[field.name])]
+        if field.default is False:
+            hint = Annotated[hint, tyro.conf.FlagCreatePairsOff]
+        options.__annotations__[field.name] = hint
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

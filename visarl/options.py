@@ -19,11 +19,13 @@ class Up:
     """Start a graph of nodes, one process each, and keep it until Ctrl-C; one dying node ends them all."""
 
     graph: Annotated[Literal["sim", "real", "teleop"], tyro.conf.Positional]
-    """sim: the simulated arm and camera; real: a webcam and a Kinova; teleop: record demonstrations."""
+    """sim: the simulated arm and camera; real: a webcam and a Kinova; teleop: the simulated ones and a scripted
+    demonstrator."""
     bundle: Path | None = None
     """Folder with the trained models. Without one, no perception and no policy is started."""
     task: str | None = None
-    """Scene of the simulator; by default that of the bundle's task, or pick_red_block without a bundle."""
+    """Scene of the simulator: pick_red_block, pick_apple, bread_to_plate or apple_to_bowl. By default the one that the
+    bundle has learned; without a bundle, pick_red_block."""
     seed: int = 0
     """Seed of the simulator's first scene."""
     camera: str = "/dev/video0"
@@ -31,12 +33,12 @@ class Up:
     arm: str = "kortex"
     """Back-end of the real graph's arm: kortex (Gen3, Gen3 lite) or jaco2."""
     address: str = ""
-    """Where the real arm is, e.g. 192.168.1.10."""
+    """Where the real arm is in the network, e.g. 192.168.1.10."""
     config: Path | None = None
     """YAML file of this bench, a section of parameters for any node of the graph: camera calibration, tighter limits.
     By default launch/config/bench.yaml for the real graph."""
     record: Path | None = None
-    """Folder for recordings; without one there is no recorder."""
+    """Folder for recordings, which the service `recorder/start` begins; without one there is no recorder."""
     disturbance: float = 0.0
     """Noise on the simulated arm's motion [m/s rms], for demonstrations only."""
     fused: bool = False
@@ -59,7 +61,7 @@ class Enable:
     who: Annotated[Literal["policy", "teleop"], tyro.conf.Positional] = "policy"
     """policy: the trained one, of a graph with a bundle; teleop: the demonstrator of `visarl up teleop`, who wins over
     the policy."""
-    off: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    off: bool = False
     """Close the gate instead of opening it: the arm comes to rest, unless the other one drives."""
     domain: int | None = None
     """ROS domain of the graph. By default the environment's ROS_DOMAIN_ID, else 42."""
@@ -69,14 +71,16 @@ class Enable:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Record demonstrations of the scripted expert through the running simulated graph, one bag an episode."""
+    """Start the simulated graph and record demonstrations of the scripted expert through it, one bag an episode.
+
+    What is in the folder already counts: interrupted, the same command goes on."""
 
     out: Path
     """Folder that receives one bag folder an episode."""
     task: str = "pick_red_block"
-    """Scene of the simulator."""
+    """Scene of the simulator: pick_red_block, pick_apple, bread_to_plate or apple_to_bowl."""
     episodes: int = 10
-    """How many successful demonstrations to keep; failed ones are labelled and recorded again."""
+    """How many successful demonstrations the folder shall hold; failed ones are kept, labelled, and tried again."""
     seed: int = 0
     """Seed of the first scene; the next scene takes the next seed."""
     disturbance: float = 0.015
@@ -96,7 +100,7 @@ class Simulate:
     out: Path
     """The HDF5 file to write."""
     task: str = "pick_red_block"
-    """Scene of the simulator."""
+    """Scene of the simulator: pick_red_block, pick_apple, bread_to_plate or apple_to_bowl."""
     episodes: int = 10
     """How many episodes to keep."""
     seed: int = 0
@@ -119,7 +123,7 @@ class Simulate:
     limit_s: float | None = None
     """Longest episode [s]; by default the task's."""
     preset: str = "64"
-    """Whose preprocessing to use."""
+    """Whose preprocessing to use: 64, 112, 224, 224p8, or a JSON file with a configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +135,7 @@ class Convert:
     out: Path | None = None
     """The HDF5 file to write. Not needed with --recover alone."""
     preset: str = "64"
-    """Whose preprocessing to use."""
+    """Whose preprocessing to use: 64, 112, 224, 224p8, or a JSON file with a configuration."""
     every_frame: bool = False
     """Also keep every camera frame, for pretraining; otherwise those of the control steps."""
     failures: bool = False
@@ -141,7 +145,8 @@ class Convert:
     skip_bad: bool = False
     """Leave out bags that cannot be used; without this, one of them means that nothing is written."""
     recover: bool = False
-    """First repair what a crash, a kill or a full disk left behind: unfinished and truncated bags."""
+    """First repair what a crash, a kill or a full disk left behind: unfinished and truncated bags. A repaired one is
+    without a label, since its end may be missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +160,9 @@ class Click:
     frames: int = 10
     """How many frames get clicks, spread over episodes and looks."""
     seed: int = 0
-    """Draws the first frame."""
+    """Draws the first frame; the others follow from it."""
     preset: str = "64"
-    """Whose preprocessing and roles to use."""
+    """Whose preprocessing to use: 64, 112, 224, 224p8, or a JSON file with a configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +172,7 @@ class Annotate:
     bags: Path
     """Folder of recorded episodes."""
     out: Path
-    """The clicks (JSON); what is there is gone on with. Saved at every change."""
+    """The clicks (JSON). Saved at every change; a file that is there is gone on with."""
     annotator: str = ""
     """Who clicks. Each has a file of his own: with --annotator anna, clicks.anna.json beside clicks.json."""
     average: bool = False
@@ -178,9 +183,9 @@ class Annotate:
     frames: int = 10
     """How many frames are proposed, spread over episodes and looks; any other can be annotated, too."""
     seed: int = 0
-    """Draws the first frame."""
+    """Draws the first frame; the others follow from it."""
     preset: str = "64"
-    """Whose preprocessing and roles to use."""
+    """Whose preprocessing and roles to use: 64, 112, 224, 224p8, or a JSON file with a configuration."""
     topic: str = "camera/image_raw/compressed"
     """The camera's topic in the bags."""
     host: str = "127.0.0.1"

@@ -38,7 +38,15 @@ def test_every_verb_explains_its_options_and_loads_nothing_heavy(name: str) -> N
 
 @pytest.mark.parametrize("name", cli.VERBS)
 def test_every_verb_has_a_main(name: str) -> None:
+    import torch._dynamo  # noqa: F401  before the first verb that loads MuJoCo; beside it, its import crashes
+
     assert callable(cli.resolve(cli.VERBS[name].main))
+
+
+def test_an_option_is_explained_in_one_piece_and_without_a_needless_twin() -> None:
+    lines = visarl("enable", "--help", COLUMNS="160").stdout
+    assert "the demonstrator of `visarl up teleop`, who wins over the policy. (default: policy)" in lines
+    assert "--localhost, --no-localhost" in lines and "--off " in lines and "--no-off" not in lines
 
 
 def test_overview_names_every_verb() -> None:
