@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from visarl.config import ModelConfig
@@ -13,27 +14,41 @@ ARMS = {
     "mean": "RGB + saliency, mean of tokens (the paper's readout)",
     "rgb": "RGB alone, mean of tokens",
 }
+"""What the pipeline's evaluations are called; a study has arms of its own."""
+MODELS = {"picanet": "PiCANet on {}", "unet": "a light U-Net", "frozen": "a head on frozen {}"}
 SEES = {"object": "true object position", "nothing": "proprioception alone"}
 
 
-def write_card(task: str, config: ModelConfig, metrics: dict[str, Any], provenance: dict[str, Any]) -> str:
+def write_card(
+    task: str,
+    config: ModelConfig,
+    metrics: dict[str, Any],
+    provenance: dict[str, Any],
+    arms: Mapping[str, str] = ARMS,
+    note: str = "",
+) -> str:
     """Markdown.
 
     Args:
-        metrics: of the pipeline, see `training.pipeline`.
+        metrics: of the pipeline or the study: `demos`, `steps`, `recording`, `annotation`, `policy_losses`,
+            `evaluation` (rates by arm, each with `seeds`), and where there are any `saliency` and `diagnostics`.
         provenance: of `training.common.provenance`, and `stages`, seconds by stage; the commit may be several.
+        arms: which rates are shown, in their order, and what they are called.
+        note: a paragraph on how this one was made and chosen.
     """
     annotation, recording = metrics["annotation"], metrics["recording"]
+    spots = "the object near nine spots in turn" + (" and the goal near five" if get_task(task).goal else "")
+    saliency = MODELS[config.saliency.model].format(config.saliency.backbone) + f", {config.saliency.image_size} px"
     lines = [
         f"# {task}: {get_task(task).instruction}",
         "",
         f"Trained on {metrics['demos']} demonstrations ({metrics['steps']} steps) of the scripted expert, recorded "
         f"through the ROS graph, and on {annotation['clicks']} simulated clicks on {annotation['frames']} frames.",
         "",
-        "The demonstrations put the object near nine spots in turn (middle, corners and edges of the area from which "
-        "evaluation draws freely), and the arm was pushed about "
-        f"({recording['disturbance']:g} m/s rms) so that they show the way back.",
+        f"The demonstrations put {spots} (middle, corners and edges of the area from which evaluation draws freely), "
+        f"and the arm was pushed about ({recording['disturbance']:g} m/s rms) so that they show the way back.",
         "",
+        *([note, ""] if note else []),
         "| | |",
         "|---|---|",
         f"| command | `{provenance['command']}` |",
@@ -41,29 +56,28 @@ def write_card(task: str, config: ModelConfig, metrics: dict[str, Any], provenan
         f"| seed | {provenance['seed']} |",
         f"| made | {provenance['made']}, in {provenance['seconds'] / 60:.1f} minutes |",
         f"| machine | {provenance['machine']}; torch {provenance['torch']} |",
-        f"| saliency | PiCANet on {config.saliency.backbone}, {config.saliency.image_size} px, roles "
-        f"{', '.join(config.saliency.roles)} |",
+        f"| saliency | {saliency}, roles {', '.join(config.saliency.roles)} |",
         f"| encoder | MultiMAE {config.encoder.image_size} px, patch {config.encoder.patch_size}, "
         f"{config.encoder.depth} x {config.encoder.dim} |",
         "",
         "## Closed loop",
         "",
-        "Success at the end of a start, in simulation, with the predicted saliency in the loop. Over the graph: one "
-        "process a node, in real time; the others in one process. 95 % interval by Wilson.",
+        "Success at the end of a start, in simulation, with the predicted saliency in the loop where no other is "
+        "named. Over the graph: one process a node, in real time; the others in one process. 95 % interval by Wilson.",
         "",
         "| what drives the arm | success | interval |",
         "|---|---|---|",
     ]
-    for arm, text in ARMS.items():
+    for arm, text in arms.items():
         if arm not in metrics["evaluation"]:
             continue
         found = metrics["evaluation"][arm]
         low, high = found["interval"]
         lines.append(f"| {text} | {found['success']} of {found['n']} | {low:.2f} to {high:.2f} |")
-    seeds = metrics["evaluation"]["keypoints"]["seeds"]
-    lines += ["", f"Starts: seeds {seeds}, which nothing was chosen by.", ""]
+    seeds = dict.fromkeys(found["seeds"] for arm, found in metrics["evaluation"].items() if arm in arms)
+    lines += ["", f"Starts: seeds {', '.join(seeds)}, which nothing was chosen by.", ""]
     lines += _diagnostics(metrics.get("diagnostics", {}), metrics["policy_losses"])
-    lines += _saliency(metrics["saliency"])
+    lines += _saliency(metrics["saliency"]) if "saliency" in metrics else []
     lines += ["## Time", "", "| stage | seconds |", "|---|---|"]
     lines += [f"| {name} | {seconds:.0f} |" for name, seconds in provenance["stages"].items()]
     lines += ["", f"Recording: {recording['attempts']} attempts, {recording['failures']} failed.", ""]
