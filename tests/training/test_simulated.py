@@ -33,7 +33,12 @@ def test_from_the_simulator_to_a_bundle_without_a_bag(run: Path, tmp_path: Path)
             assert demo["obs/depth"].shape == (steps, 96, 96), "labelling keeps what else is there"
 
     small = {"preset": preset, "iterations": 2, "threads": 1}
-    train_encoder.main(TrainEncoder(out=tmp_path / "encoder", episodes=[episodes], batch=4, **small))
+    modalities, inputs = ("rgb", "saliency", "depth", "normals"), ("rgb", "saliency")
+    train_encoder.main(
+        TrainEncoder(
+            out=tmp_path / "encoder", episodes=[episodes], batch=4, modalities=modalities, inputs=inputs, **small
+        )
+    )
     train_policy.main(
         TrainPolicy(
             out=tmp_path / "policy", episodes=episodes, saliency=saliency, readout="mean", diagnostics=False,
@@ -41,4 +46,4 @@ def test_from_the_simulator_to_a_bundle_without_a_bag(run: Path, tmp_path: Path)
         )
     )  # fmt: skip
     bundle = load_bundle(tmp_path / "policy" / "bundle")
-    assert bundle.task == "pick_red_block"
+    assert bundle.task == "pick_red_block" and bundle.config.encoder.modalities == modalities
