@@ -58,9 +58,6 @@ VERBS: dict[str, Verb] = {
     "pipeline": Verb(
         "visarl.training_options:Pipeline", "training.pipeline:main", "all of it from nothing: record, train, evaluate"
     ),
-    "study table5": Verb(
-        "visarl.training_options:Table5", "training.study.table5:main", "Table V in simulation, with controls"
-    ),
 }
 
 DEBUG_VARIABLE = "VISARL_TRACEBACK"

@@ -51,21 +51,22 @@ def test_the_seed_alone_decides_scene_picture_and_motion(simulator, task):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("seeds", [VALIDATION_SEEDS, TRAIN_SEEDS], ids=["validation", "train"])
 def test_starts_fill_their_area_and_everything_is_in_the_picture(simulator, task, seeds):
-    objects, crops = [], []
+    area, objects, crops = TASKS[task].area, [], []
     for seed in seeds[:40]:
         truth = simulator.reset(task, seed)
         assert truth.names == TASKS[task].roles and set(truth.names) <= set(ROLES)
         assert all(truth.visible.values())
         crops += [((u - 0.125) / 0.75, v) for u, v in truth.uv.values()]
-        objects.append(truth.positions["object"][:2] - WORKSPACE.centre)
-    assert np.abs(objects).max() <= 2 * WORKSPACE.half[0] / 2 + 1e-3
-    assert (np.ptp(objects, axis=0) > 0.8 * 2 * WORKSPACE.half[0]).all()
+        objects.append(truth.positions["object"][:2] - area.centre)
+    assert (np.abs(objects).max(axis=0) <= np.array(area.half) + 1e-3).all()
+    assert (np.ptp(objects, axis=0) > 0.8 * 2 * np.array(area.half)).all()
     assert np.min(crops) > 0.05 and np.max(crops) < 0.95, "within the square crop that the models see"
 
 
 @pytest.mark.parametrize("first", [0, 7, 400])
 def test_ten_demonstrations_leave_no_place_far_from_all_of_them(simulator, first):
-    places = np.array([simulator.reset(None, seed).positions["object"][:2] for seed in range(first, first + 10)])
+    seeds = range(first, first + 10)
+    places = np.array([simulator.reset("pick_apple", seed).positions["object"][:2] for seed in seeds])
     line = np.linspace(-0.5, 0.5, 21) * 2 * WORKSPACE.half[0]
     area = WORKSPACE.centre + np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     assert np.linalg.norm(area[:, None] - places, axis=-1).min(axis=1).max() < 0.075
