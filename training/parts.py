@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from visarl.config import EncoderConfig, PreprocessConfig, SaliencyConfig, from_
 from visarl.errors import BundleError
 from visarl.models.multimae import Encoder
 from visarl.models.saliency import SaliencyNet, build_saliency
-from visarl.preprocess import fingerprint, saliency_input, shrink, to_input
+from visarl.preprocess import fingerprint, modality_input, saliency_input, shrink, to_input
 
 BATCH = 32
 
@@ -73,12 +73,20 @@ def predict_maps(model: SaliencyNet, pictures: Iterable[NDArray[np.uint8]]) -> N
 
 
 @torch.inference_mode()
-def encode(model: Encoder, pictures: Any, maps: NDArray[np.uint8] | None) -> Iterator[torch.Tensor]:
-    """Tokens (B, n + 1, dim) of cropped pictures (N, s, s, 3) and, where the model sees them, maps (N, R, S, S)."""
+def encode(
+    model: Encoder,
+    pictures: Any,
+    maps: NDArray[np.uint8] | None,
+    others: Mapping[str, NDArray[np.uint8]] | None = None,
+) -> Iterator[torch.Tensor]:
+    """Tokens (B, n + 1, dim) of cropped pictures (N, s, s, 3) and, where the model sees them, maps (N, R, S, S) and
+    `others`: depth (N, s, s) and normals (N, s, s, 3) as files keep them."""
     device, size = next(model.parameters()).device, model.config.image_size
     for first in range(0, len(pictures), BATCH):
         rows = slice(first, first + BATCH)
         inputs = {"rgb": to_input(np.stack([shrink(picture, size) for picture in pictures[rows]]))}
         if maps is not None:
             inputs["saliency"] = saliency_input(maps[rows], size)
+        for name, values in (others or {}).items():
+            inputs[name] = modality_input(name, values[rows], size)
         yield model(*(inputs[name].to(device) for name in model.config.inputs))

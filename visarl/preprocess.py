@@ -118,29 +118,42 @@ def as_picture(name: str, values: torch.Tensor) -> NDArray[np.uint8]:
 
 
 def modality_input(name: str, values: NDArray[Any], size: int) -> torch.Tensor:
-    """Depth or surface normals of the cropped pictures as the encoder reads them, (N, C, size, size) float32.
+    """Depth or surface normals of cropped pictures as the encoder reads them, (N, C, size, size) float32.
 
     Args:
         name: depth or normals.
-        values: as files keep them, uint8, or of an estimator, float: depth (N, S, S) from 0, near, to 1, far; normals
-            (N, S, S, 3), components from -1 to 1.
+        values: as files keep them, or of an estimator, see `stored_modality`.
 
     Raises:
-        ContractError: another shape or type, or numbers that are not finite or out of that range.
+        ContractError: another shape, or numbers that are not finite or out of their range.
     """
     import torch
 
+    return standardise(name, torch.from_numpy(stored_modality(name, values, size)))
+
+
+def stored_modality(name: str, values: NDArray[Any], size: int) -> NDArray[np.uint8]:
+    """Depth (N, size, size) or normals (N, size, size, 3) as files keep them.
+
+    Args:
+        name: depth or normals.
+        values: of any side; uint8 as in files, or float: depth (N, S, S) from 0, near, to 1, far; normals (N, S, S, 3),
+            components from -1 to 1.
+
+    Raises:
+        ContractError: another shape, or numbers that are not finite or out of that range.
+    """
     values = np.asarray(values)
-    shape = "(N, S, S, 3)" if name == "normals" else "(N, S, S)"
-    if values.ndim != len(shape.split(",")) or values.shape[1] != values.shape[2] or values.shape[3:] not in ((), (3,)):
-        raise ContractError(f"{name}: expected {shape}, found {values.shape}")
+    channels = (3,) if name == "normals" else ()
+    if values.ndim != 3 + len(channels) or values.shape[1] != values.shape[2] or values.shape[3:] != channels:
+        raise ContractError(f"{name}: expected (N, S, S{', 3' if channels else ''}), found {values.shape}")
     if values.dtype != np.uint8:
         low = -1.0 if name == "normals" else 0.0
-        if not (np.isfinite(values).all() and values.min() >= low - 1e-3 and values.max() <= 1 + 1e-3):
+        if not np.isfinite(values).all() or values.min() < low - 1e-3 or values.max() > 1 + 1e-3:
             found = f"{values.min()} to {values.max()}"
             raise ContractError(f"{name}: expected finite numbers from {low:g} to 1, found {found}")
-        values = np.round((values - low) / (1 - low) * 255).astype(np.uint8)
-    return standardise(name, torch.from_numpy(np.stack([resize(value, size) for value in values])))
+        values = np.round((values.clip(low, 1) - low) / (1 - low) * 255).astype(np.uint8)
+    return np.stack([resize(value, size) for value in values])
 
 
 def saliency_input(maps: NDArray[Any], size: int) -> torch.Tensor:

@@ -72,12 +72,14 @@ class TrainSaliency(Training):
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """Write the saliency model's maps beside every picture of an episode file."""
+    """Write the saliency model's maps, or what estimators make of it, beside every picture of an episode file."""
 
     episodes: Path
     """Episode file (HDF5); gets `obs/saliency` and, where it has frames, their maps."""
-    saliency: Path
+    saliency: Path | None = None
     """The saliency part (safetensors)."""
+    estimators: tuple[str, ...] = ()
+    """What else is made of the pictures, for an encoder that sees it: depth=package.module:function, or normals=... ."""
     device: Device = "auto"
     threads: int = 2
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -50,6 +51,35 @@ def test_labelling_again_replaces_the_maps(run: Path, episodes: Path) -> None:
     assert episodes.stat().st_size < 2 * before
     with h5py.File(episodes) as file:
         assert file["data/demo_0/obs/saliency"][:].any()
+
+
+def grey(picture: np.ndarray) -> np.ndarray:
+    """A depth model of sorts."""
+    return picture.mean(axis=-1) / 255
+
+
+def test_what_an_estimator_makes_of_the_pictures_is_written_and_trained_on(
+    run: Path, episodes: Path, tmp_path: Path
+) -> None:
+    label.main(Label(episodes=episodes, estimators=(f"depth={__name__}:grey",), threads=1))
+    with h5py.File(episodes) as file:
+        obs = file["data/demo_1/obs"]
+        assert obs["depth"].shape == obs["image"].shape[:3] and obs["saliency"][:].any()
+        assert np.abs(obs["depth"][3] - obs["image"][3].mean(axis=-1)).max() <= 1
+    options = dataclasses.replace(encoder_options(run, tmp_path), episodes=[episodes])
+    train_encoder.main(dataclasses.replace(options, modalities=("rgb", "saliency", "depth"), inputs=("rgb", "depth")))
+    from training.parts import encode, load_encoder
+
+    model, _ = load_encoder(tmp_path / train_encoder.PART, torch.device("cpu"))
+    (tokens,) = encode(model, np.zeros((2, 96, 96, 3), np.uint8), None, {"depth": np.zeros((2, 96, 96), np.uint8)})
+    assert tokens.shape == (2, 2 * TINY.encoder.grid**2 + 1, TINY.encoder.dim)
+    columns = 3 * 3  # input, masked, reconstruction
+    assert cv2.imread(str(tmp_path / train_encoder.PICTURE)).shape == (2 * 4 * 36, 2 * columns * 36, 3)
+
+
+def test_labelling_with_nothing(episodes: Path) -> None:
+    with pytest.raises(ConfigError, match="give --saliency, --estimators, or both"):
+        label.main(Label(episodes=episodes))
 
 
 LABEL_ON_A_FULL_DISK = """

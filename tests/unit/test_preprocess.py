@@ -2,10 +2,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from visarl.config import PreprocessConfig
 from visarl.errors import ContractError
-from visarl.preprocess import RGB_MEAN, RGB_STD, SALIENCY_STD, crop, fingerprint, saliency_input, shrink, to_input
+from visarl.preprocess import (
+    DEPTH_MEAN,
+    DEPTH_STD,
+    NORMALS_STD,
+    RGB_MEAN,
+    RGB_STD,
+    SALIENCY_STD,
+    as_picture,
+    crop,
+    fingerprint,
+    modality_input,
+    saliency_input,
+    shrink,
+    standardise,
+    to_input,
+)
 
 
 def frame(height: int = 480, width: int = 640) -> np.ndarray:
@@ -72,6 +88,42 @@ def test_saliency_input_is_the_maximum_over_roles_from_files_and_from_the_model_
     np.testing.assert_allclose(saliency_input((maps * 255).round().astype(np.uint8), 16), tensor, atol=1e-5)
     with pytest.raises(ContractError, match="float64"):
         saliency_input(maps.astype(np.float64), 16)
+
+
+def test_depth_and_normals_read_the_same_from_files_and_estimators():
+    depth = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
+    tensor = modality_input("depth", depth, 8)
+    assert tensor.shape == (1, 1, 8, 8)
+    np.testing.assert_allclose(tensor[0, 0] * DEPTH_STD + DEPTH_MEAN, depth[0], atol=1 / 255)
+    assert torch.equal(tensor, modality_input("depth", np.round(depth * 255).astype(np.uint8), 8))
+    normals = np.zeros((1, 8, 8, 3), np.float32)
+    normals[..., 2] = -1
+    tensor = modality_input("normals", normals, 4)
+    assert tensor.shape == (1, 3, 4, 4)
+    np.testing.assert_allclose(tensor[0, :, 0, 0] * NORMALS_STD, [0, 0, -1], atol=1 / 127)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("depth", np.zeros((1, 8, 8, 3)), "expected .N, S, S., found"),
+        ("depth", np.zeros((1, 8, 6)), "found .1, 8, 6"),
+        ("normals", np.zeros((1, 8, 8)), "S, S, 3"),
+        ("depth", np.full((1, 8, 8), 1.5), "from 0 to 1, found 1.5"),
+        ("depth", np.full((1, 8, 8), -0.5), "from 0 to 1"),
+        ("normals", np.full((1, 8, 8, 3), np.nan), "finite"),
+    ],
+)
+def test_a_modality_of_another_shape_or_range_is_refused(name, values, words):
+    with pytest.raises(ContractError, match=words):
+        modality_input(name, values, 4)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("rgb", (8, 8, 3)), ("normals", (8, 8, 3)), ("depth", (8, 8))])
+def test_what_was_standardised_can_be_looked_at(name, shape):
+    stored = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
+    picture = as_picture(name, standardise(name, torch.from_numpy(stored)))
+    assert np.array_equal(picture, stored if len(shape) == 3 else np.repeat(stored[..., None], 3, axis=-1))
 
 
 def test_fingerprint_changes_with_the_crop_and_is_the_same_in_every_process():
