@@ -11,7 +11,6 @@ import pytest
 
 from visarl.process import uninterrupted
 
-
 INTERRUPTED = """
 import os, signal
 from visarl.process import uninterrupted
