@@ -116,7 +116,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     import tyro  # here: `visarl --help` and a mistyped verb do without
 
     verb = VERBS[name]
-    options = tyro.cli(explained(resolve(verb.options)), args=rest, prog=f"visarl {name}")
+    options: Any = tyro.cli(explained(resolve(verb.options)), args=rest, prog=f"visarl {name}")
     return resolve(verb.main)(options) or 0
 
 

@@ -79,7 +79,7 @@ class Label:
     saliency: Path | None = None
     """The saliency part (safetensors)."""
     estimators: tuple[str, ...] = ()
-    """What else is made of the pictures, for an encoder that sees it: depth=package.module:function, or normals=... ."""
+    """What else is made of the pictures, for an encoder that sees it: depth=package.module:function, or normals=..."""
     device: Device = "auto"
     threads: int = 2
 
