@@ -178,8 +178,8 @@ class ModelConfig:
 
 
 _LIGHT: dict[str, Any] = {"decoder_dim": 128, "decoder_depth": 1, "decode_share": 0.25}
-"""A decoder for a CPU: 1.8 times as fast as the full one. The encoder alone is kept; what a light decoder costs it is for
-`visarl probe` to say."""
+"""A decoder for a CPU: 1.8 times as fast as the full one. The encoder alone is kept; `visarl probe` tells what a light
+decoder costs it."""
 
 PRESETS: dict[str, ModelConfig] = {
     "64": ModelConfig(encoder=EncoderConfig(**_LIGHT)),
