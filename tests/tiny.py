@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from visarl.bundle import Bundle, Normalisation, save_bundle
+from visarl.bundle import Bundle, save_bundle
 from visarl.config import EncoderConfig, ModelConfig, PolicyConfig, PreprocessConfig, ReadoutConfig, SaliencyConfig
 from visarl.contract import get_contract
 from visarl.models.lstm_policy import LSTMPolicy
 from visarl.models.multimae import Encoder
 from visarl.models.picanet import PiCANet
 from visarl.models.readout import Readout
+from visarl.normalisation import Normalisation
 
 TINY = ModelConfig(
     preprocess=PreprocessConfig(size=96),

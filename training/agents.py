@@ -9,19 +9,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from visarl.bundle import Bundle, Normalisation, load_bundle, load_part
+from visarl.bundle import Bundle, load_bundle, load_part
 from visarl.config import PolicyConfig, from_dict
 from visarl.contract import get_contract
 from visarl.data.annotations import Click, render
 from visarl.data.episodes import EpisodeFile
 from visarl.errors import ConfigError
 from visarl.inference import EncoderModel, Perception, Policy
-from visarl.models.lstm_policy import Hidden, LSTMPolicy
+from visarl.models.lstm_policy import Doer, LSTMPolicy
+from visarl.normalisation import Normalisation
 from visarl.robot.interfaces import ArmState, Frame
 from visarl.sim.tabletop import SceneTruth
 
-Sees = Literal["object", "nothing"]
-"""What a diagnostic is told beside proprioception."""
+Sees = Literal["state", "nothing"]
+"""What a diagnostic is told beside proprioception: where object and goal truly are, or nothing."""
 
 Maps = Literal["predicted", "oracle", "shuffled"]
 """Whose saliency maps an agent looks at: the bundle's model's; where the simulator knows things to be (what a perfect
@@ -93,24 +94,22 @@ def _pool(episodes: Path) -> NDArray[np.uint8]:
 
 
 class DiagnosticAgent:
-    """The policy without pictures: on the true object position, or on proprioception alone."""
+    """The policy without pictures: on the true positions of things, or on proprioception alone."""
 
     def __init__(self, part: Path) -> None:
         weights, description = load_part(part)
-        self._sees: Sees = description["sees"]
+        self._roles: list[str] = description["roles"]
         self._normalisation = Normalisation(**description["normalisation"])
         self._contract = get_contract(description["arm"])
         sizes = self._normalisation.state_dim, len(self._contract.action)
-        self._model = LSTMPolicy(from_dict(PolicyConfig, description["policy"]), *sizes).eval()
-        self._model.load_state_dict(weights)
-        self._hidden: Hidden | None = None
+        model = LSTMPolicy(from_dict(PolicyConfig, description["policy"]), *sizes).eval()
+        model.load_state_dict(weights)
+        self._doer = Doer(model)
 
     def reset(self) -> None:
-        self._hidden = None
+        self._doer.reset()
 
-    @torch.inference_mode()
     def act(self, frame: Frame, state: ArmState, truth: SceneTruth) -> NDArray[np.float64]:
-        seen = truth.positions["object"] if self._sees == "object" else np.zeros(0)
+        seen = np.concatenate([truth.positions[role] for role in self._roles] or [np.zeros(0)])
         inputs = torch.from_numpy(self._normalisation.state(seen, state.proprioception(), self._contract))
-        actions, self._hidden = self._model(inputs[None, None], self._hidden)
-        return self._normalisation.action(actions[0, 0, 0].numpy())
+        return self._normalisation.action(self._doer.act(inputs).numpy())

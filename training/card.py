@@ -16,7 +16,7 @@ ARMS = {
 }
 """What the pipeline's evaluations are called; a study has arms of its own."""
 MODELS = {"picanet": "PiCANet on {}", "unet": "a light U-Net", "frozen": "a head on frozen {}"}
-SEES = {"object": "true object position", "nothing": "proprioception alone"}
+SEES = {"state": "true positions", "nothing": "proprioception alone"}
 
 
 def write_card(

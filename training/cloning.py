@@ -1,9 +1,14 @@
-"""Behaviour cloning of whole episodes with the LSTM policy: arrays in, weights and normalisation out."""
+"""Behaviour cloning of whole episodes with the LSTM policy: arrays in, weights and normalisation out.
+
+A readout that is learned gets its gradient from the same loss, through the frozen encoder's tokens, which are kept in
+16 bits: 66 kB a step at the preset 64, 170 MB for ten demonstrations of 250 steps.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,17 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.common import Run, digest, iteration_rng, pick_device
-from visarl.aim import Tracker, fit_camera
-from visarl.bundle import Normalisation
+from visarl.aim import fit_camera, fit_plane
 from visarl.config import PolicyConfig, to_dict
 from visarl.contract import ArmContract
 from visarl.errors import DataError
 from visarl.models.lstm_policy import LSTMPolicy
-from visarl.robot.kinematics import tool_position
+from visarl.models.readout import Readout
+from visarl.normalisation import CLIP, Normalisation
+from visarl.robot.kinematics import tool_axes, tool_position
 from visarl.training_options import TrainPolicy
 
-EMBEDDING_FLOOR, PROPRIOCEPTION_FLOOR, TOOL_FLOOR_M = 0.05, 0.02, 0.01
+EMBEDDING_FLOOR, PROPRIOCEPTION_FLOOR, TOOL_FLOOR_M, AXES_FLOOR = 0.05, 0.02, 0.01, 0.02
 """Least standard deviation to divide by: what hardly varies in ten demos must not be blown up when it does later."""
+
+Parts = dict[str, dict[str, Tensor]]
+"""State dicts by part of a bundle: policy, and readout where it is learned."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +39,28 @@ class Demonstration:
 
     name: str
     embedding: NDArray[np.float32]
-    """(T, E); E may be zero"""
+    """(T, E); E may be zero. Of a learned readout only its shape counts: it is made from `tokens`."""
     proprioception: NDArray[np.float32]
     """(T, D)"""
     actions: NDArray[np.float32]
     """(T, A) physical units"""
+    tokens: Tensor | None = None
+    """(T, n, dim) of the frozen encoder, where the readout is learned"""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the numbers of an embedding are."""
+
+    keypoints: tuple[str, ...] = ()
+    """Roles of the keypoints (x, y, confidence) that begin it, the effector's first."""
+    positions: tuple[str, ...] = ()
+    """Roles of the true positions (x, y, z) that begin it."""
+    readout: Readout | None = None
+    """Makes it from the tokens and is to be trained; None: it is what it is."""
+
+
+PLAIN = Meaning()
 
 
 @dataclass(frozen=True)
@@ -42,12 +68,13 @@ class Cloned:
     """What training leaves."""
 
     model: LSTMPolicy
-    ladder: list[tuple[int, dict[str, Tensor]]]
+    ladder: list[tuple[int, Parts]]
     """(iteration, weights), the last one being the model's"""
     normalisation: Normalisation
     losses: dict[str, float]
-    """train, train_shuffled and, with held-out demos, valid, valid_shuffled: the mean squared error of normalised
-    actions; shuffled: with another episode's embeddings. A policy that ignores the picture scores the same in both."""
+    """train, train_shuffled and, with held-out demos, valid, valid_shuffled: the mean error of normalised actions,
+    squared or, of chunks, absolute; shuffled: with another episode's embeddings. A policy that ignores the picture
+    scores the same in both."""
 
 
 def clone(
@@ -56,15 +83,12 @@ def clone(
     demos: Sequence[Demonstration],
     contract: ArmContract,
     config: PolicyConfig,
-    keypoints: int = 0,
+    meaning: Meaning = PLAIN,
 ) -> Cloned:
     """Train on all demos but the held-out ones.
 
-    Args:
-        keypoints: so many keypoints, the effector's first, begin each embedding; 0 where the readout has none.
-
     Raises:
-        DataError: too few demos or steps.
+        DataError: too few demos or steps; TrainingError: the loss breaks.
     """
     kept = demos[: max(0, len(demos) - options.holdout)]
     if not kept or min(len(demo.actions) for demo in demos) < 2:
@@ -73,44 +97,68 @@ def clone(
             f"found {[len(demo.actions) for demo in demos]} steps"
         )
     device = pick_device(options.device)
-    normalisation = normalise(kept, contract, keypoints)
+    normalisation = normalise(kept, contract, meaning)
     torch.manual_seed(options.seed)
     model = LSTMPolicy(config, normalisation.state_dim, len(contract.action)).to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+    readout = None if meaning.readout is None else meaning.readout.to(device)
+    trained: dict[str, Any] = {"policy": model} | ({} if readout is None else {"readout": readout})
+    weights = [weight for part in trained.values() for weight in part.parameters()]
+    optimiser = torch.optim.AdamW(weights, lr=options.lr, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.iterations)
     data = [_tensors(demo, normalisation, contract) for demo in kept]
-    settings = {"model": to_dict(config), "data": digest(*(x.numpy() for triple in data for x in triple))}
-    ladder = _Ladder(options.iterations, options.ladder)
-    state = {"model": model, "optimiser": optimiser, "schedule": schedule, "ladder": ladder}
+    arrays = [x.numpy() for triple in data for x in triple]
+    arrays += [demo.tokens.numpy() for demo in kept if demo.tokens is not None]
+    settings = {"model": to_dict(config), "data": digest(*arrays)}
+    ladder = _Ladder(options.iterations, options.ladder, trained)
+    state = {**trained, "optimiser": optimiser, "schedule": schedule, "ladder": ladder}
     noise = options.noise, options.embedding_noise
     model.train()
     with Run(title, options, options.iterations, state, settings) as run:
         for iteration in run:
             rng = iteration_rng(options.seed, iteration)
             chosen = rng.permutation(len(data))[: options.batch]
-            states, targets, weight = _batch([data[i] for i in chosen], config.horizon, rng, noise)
-            predicted, _ = model(states.to(device))
-            loss = _loss(predicted, targets.to(device), weight.to(device))
+            batch = [data[i] if readout is None else (_read(readout, kept[i]), *data[i][1:]) for i in chosen]
+            states, targets, weight = _batch(batch, config.horizon, rng, noise)
+            with torch.autocast(device.type, torch.bfloat16, enabled=options.amp and bf16(device)):
+                predicted, _ = model(states.to(device))
+            loss = _loss(predicted.float(), targets.to(device), weight.to(device), config)
+            run.check(loss.item(), iteration)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimiser.step()
             schedule.step()
-            ladder.offer(iteration + 1, model)
+            ladder.offer(iteration + 1)
             if iteration % 10 == 0:
                 run.log(iteration, loss=loss.item(), lr=schedule.get_last_lr()[0])
     model.eval()
-    losses = _losses("train", model, kept, normalisation, contract, device)
+    if readout is not None:
+        with torch.no_grad():
+            demos = [replace(demo, embedding=_read(readout, demo).cpu().numpy()) for demo in demos]
+    losses = _losses("train", model, demos[: len(kept)], normalisation, contract, device)
     if held := demos[len(kept) :]:
         losses |= _losses("valid", model, held, normalisation, contract, device)
     return Cloned(model.cpu(), ladder.rungs, normalisation, losses)
 
 
-def normalise(demos: Sequence[Demonstration], contract: ArmContract, keypoints: int = 0) -> Normalisation:
-    """Mean and deviation of what the policy sees; the scale of the actions.
+def bf16(device: torch.device) -> bool:
+    """Whether the device computes with bfloat16; where it only emulates it, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _read(readout: Readout, demo: Demonstration) -> Tensor:
+    """The embedding (T, E) of a learned readout, cut as the policy's input is."""
+    assert demo.tokens is not None
+    return readout(demo.tokens.to(next(readout.parameters()).device).float()).clamp(-CLIP, CLIP)
+
+
+def normalise(demos: Sequence[Demonstration], contract: ArmContract, meaning: Meaning = PLAIN) -> Normalisation:
+    """Mean and deviation of what the policy sees; the scale of the actions; camera and heights to aim by.
 
     Translation has one scale and rotation has one, the largest in the demos: directions stay comparable, and the slow
-    motions of a careful teacher still fill [-1, 1].
+    motions of a careful teacher still fill [-1, 1]. What a learned readout makes is left as it is.
     """
     embedding = np.concatenate([demo.embedding for demo in demos])
     proprioception = np.concatenate([demo.proprioception for demo in demos])
@@ -121,52 +169,107 @@ def normalise(demos: Sequence[Demonstration], contract: ArmContract, keypoints: 
     for part in (slice(0, 3), slice(3, 6)):
         share = float((largest[part] / high[part]).max())
         scale[part] = high[part] * min(1.0, max(share, 0.1))
-    return Normalisation(
+    learned, seen = meaning.readout is not None, len(meaning.keypoints) > 1
+    targets = np.arange(1, len(meaning.keypoints)) * 3 if seen else np.arange(len(meaning.positions)) * 3
+    relative = len(targets) > 0
+    hand, floor = (tool_axes(contract, proprioception), AXES_FLOOR) if relative else (tool, TOOL_FLOOR_M)
+    plain = Normalisation(
         proprioception_mean=proprioception.mean(axis=0),
         proprioception_std=np.maximum(proprioception.std(axis=0), PROPRIOCEPTION_FLOOR),
-        embedding_mean=embedding.mean(axis=0),
-        embedding_std=np.maximum(embedding.std(axis=0), EMBEDDING_FLOOR),
-        tool_mean=tool.mean(axis=0),
-        tool_std=np.maximum(tool.std(axis=0), TOOL_FLOOR_M),
+        embedding_mean=np.zeros(embedding.shape[1]) if learned else embedding.mean(axis=0),
+        embedding_std=np.ones(embedding.shape[1]) if learned else np.maximum(embedding.std(axis=0), EMBEDDING_FLOOR),
+        tool_mean=hand.mean(axis=0),
+        tool_std=np.maximum(hand.std(axis=0), floor),
         action_scale=scale,
-        camera=fit_camera(tool, embedding[:, :3]) if keypoints > 1 else np.zeros(0),
-        targets=np.arange(1, keypoints) * 3,
+        camera=fit_camera(tool, embedding[:, :3]) if seen else np.zeros(0),
+        targets=targets,
+        proprioception_seen=_seen(contract, relative),
     )
+    return _measured(plain, demos, contract, meaning.keypoints[1:]) if seen else plain
 
 
-def _tensors(demo: Demonstration, n: Normalisation, contract: ArmContract) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalised embedding (T, E), what is known beside it (T, state_dim - E), actions (T, A)."""
-    tracker = Tracker(n.camera)
-    pairs = zip(demo.embedding, demo.proprioception, strict=True)
-    tracked = np.stack([n.track(tracker, embedding, joints, contract) for embedding, joints in pairs])
+def _seen(contract: ArmContract, relative: bool) -> NDArray[np.int64]:
+    """Which numbers of the proprioception a policy is to see.
+
+    Not the joints' velocities: in demonstrations they tell the action that was just done, and a clone that repeats it
+    never starts again where it has once stopped. With targets not the joints' positions either (`Normalisation`).
+    """
+    positions = np.arange(0 if relative else contract.joints)
+    return np.concatenate([positions, np.arange(2 * contract.joints, len(contract.proprioception))])
+
+
+def _measured(
+    n: Normalisation, demos: Sequence[Demonstration], contract: ArmContract, roles: Sequence[str]
+) -> Normalisation:
+    """With the heights of the planes on which the keypoints of `roles` lie, and of the hand that works there.
+
+    The hand is right above a goal when it opens, and above anything else when it closes.
+    """
+    planes, heights = [], []
+    tracked = [n.track_all(demo.embedding, demo.proprioception, contract) for demo in demos]
+    tools = [tool_position(contract, demo.proprioception) for demo in demos]
+    for target, role in zip(n.targets.astype(int), roles, strict=True):
+        moments = [_work(demo.actions[:, -1], tool, role) for demo, tool in zip(demos, tools, strict=True)]
+        hand = np.array([tool[moment] for tool, moment in zip(tools, moments, strict=True)])
+        points = np.array([t[moment, target : target + 3] for t, moment in zip(tracked, moments, strict=True)])
+        planes.append(fit_plane(n.camera, hand, points))
+        heights.append(float(np.median(hand[:, 2])))
+    return replace(n, planes=np.array(planes), heights=np.array(heights))
+
+
+def _work(gripper: NDArray[np.float32], tool: NDArray[np.float64], role: str) -> int:
+    """The step at which the hand does its work on the thing of `role`: the last time that the gripper's command turns
+    that way; where it never does, when the hand is lowest.
+
+    Args:
+        gripper: (T,) command, above 0 closes.
+        tool: (T, 3) [m].
+    """
+    wanted = -1.0 if role == "goal" else 1.0
+    moving = np.flatnonzero(np.abs(gripper) > 0.1)  # a person's finger rests between two pushes of the button
+    way = np.sign(gripper[moving]) * wanted
+    turns = moving[1:][(way[1:] > 0) & (way[:-1] < 0)]
+    return int(turns[-1] if len(turns) else tool[:, 2].argmin())
+
+
+def _tensors(demo: Demonstration, n: Normalisation, contract: ArmContract) -> tuple[Tensor, ...]:
+    """The three stretches of the policy's input, embedding, arm and way to the targets, each (T, n), and actions
+    (T, A), normalised."""
+    tracked = n.track_all(demo.embedding, demo.proprioception, contract)
     state = n.state(tracked, demo.proprioception, contract)
-    size = n.embedding_dim
-    arrays = (state[:, :size], state[:, size:], demo.actions / n.action_scale)
-    return tuple(torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32)) for a in arrays)  # type: ignore[return-value]
+    stretches = np.split(state, np.cumsum(n.sizes)[:-1], axis=1)
+    arrays = (*stretches, demo.actions / n.action_scale)
+    return tuple(torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32)) for a in arrays)
 
 
 def _batch(
-    data: list[tuple[Tensor, Tensor, Tensor]], horizon: int, rng: np.random.Generator, noise: tuple[float, float]
+    data: Sequence[tuple[Tensor, ...]], horizon: int, rng: np.random.Generator, noise: tuple[float, float]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Whole episodes, padded: states (B, T, E + D + 3), targets (B, T, H, A), weights (B, T, H), zero where padded."""
-    longest = max(len(actions) for _, _, actions in data)
+    """Whole episodes, padded: states (B, T, n), targets (B, T, H, A), weights (B, T, H), zero where padded.
+
+    Args:
+        data: see `_tensors`.
+        noise: on the arm, on the embedding; none on the way to the targets.
+    """
+    longest = max(len(actions) for *_, actions in data)
     states, targets, weights = [], [], []
-    for embedding, proprioception, actions in data:
+    for embedding, arm, way, actions in data:
         length = len(actions)
         noisy = [
             x + std * torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32)) if std > 0 else x
-            for x, std in ((embedding, noise[1]), (proprioception, noise[0]))
+            for x, std in ((embedding, noise[1]), (arm, noise[0]))
         ]
         pad = (0, 0, 0, longest - length)
-        states.append(torch.nn.functional.pad(torch.cat(noisy, dim=1), pad))
+        states.append(torch.nn.functional.pad(torch.cat([*noisy, way], dim=1), pad))
         ahead = torch.arange(longest)[:, None] + torch.arange(horizon)  # (T, H)
         targets.append(actions[ahead.clamp(max=length - 1)])
         weights.append((ahead < length).float())
     return torch.stack(states), torch.stack(targets), torch.stack(weights)
 
 
-def _loss(predicted: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    error = (predicted - targets).square().mean(dim=-1)
+def _loss(predicted: Tensor, targets: Tensor, weight: Tensor, config: PolicyConfig) -> Tensor:
+    error = predicted - targets
+    error = (error.square() if config.head == "step" else error.abs()).mean(dim=-1)
     return (error * weight).sum() / weight.sum()
 
 
@@ -195,23 +298,29 @@ def _losses(
         episodes = [_tensors(demo, n, contract) for demo in those]
         states, targets, weight = _batch(episodes, model.config.horizon, np.random.default_rng(0), (0.0, 0.0))
         predicted, _ = model(states.to(device))
-        result[label] = float(_loss(predicted, targets.to(device), weight.to(device)))
+        result[label] = float(_loss(predicted, targets.to(device), weight.to(device), model.config))
     return result
 
 
 class _Ladder:
     """Weights kept on the way, evenly over the last half of training: the lowest loss is often not the best policy."""
 
-    def __init__(self, iterations: int, rungs: int) -> None:
+    def __init__(self, iterations: int, rungs: int, parts: dict[str, Any]) -> None:
         self.at = {round(iterations * (1 - 0.5 * i / max(1, rungs))) for i in range(max(1, rungs))}
-        self.rungs: list[tuple[int, dict[str, Tensor]]] = []
+        self.rungs: list[tuple[int, Parts]] = []
+        self._parts = parts
 
-    def offer(self, iteration: int, model: LSTMPolicy) -> None:
+    def offer(self, iteration: int) -> None:
         if iteration in self.at:
-            self.rungs.append((iteration, {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}))
+            kept = {name: _copy(part.state_dict()) for name, part in self._parts.items()}
+            self.rungs.append((iteration, kept))
 
     def state_dict(self) -> dict[str, object]:
         return {"rungs": [[iteration, weights] for iteration, weights in self.rungs]}
 
-    def load_state_dict(self, state: dict[str, list[tuple[int, dict[str, Tensor]]]]) -> None:
+    def load_state_dict(self, state: dict[str, list[tuple[int, Parts]]]) -> None:
         self.rungs = [(iteration, weights) for iteration, weights in state["rungs"]]
+
+
+def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}

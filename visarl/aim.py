@@ -2,7 +2,9 @@
 
 The joints tell where the hand is to a millimetre, a saliency map where the effector seems to be to a centimetre. The
 effector's keypoints of the demonstrations, taken together, calibrate the camera against the arm; from then on the
-hand's place in the picture follows from the joints. Nobody measures anything, and the camera may stand anywhere.
+hand's place in the picture follows from the joints. Where the hand opens and closes in the demonstrations tells how
+high the things lie that it works on, and with that a keypoint is a place on the table. Nobody measures anything, and
+the camera may stand anywhere.
 """
 
 from __future__ import annotations
@@ -16,8 +18,13 @@ FADE_FROM, FADE_TO = 0.35, 0.15
 """Confidence at which a keypoint starts to fade, and at which it is gone: then its coordinates are (0, 0), the middle
 of the picture, and say nothing. In between it moves there smoothly, so that a flickering map causes no jump."""
 
+SCALES_M = (0.10, 0.03)
+"""Offsets [m] at which a finer copy of them levels off."""
+REACH_SIZE = 3 * (1 + len(SCALES_M))
+
 SCALES = (0.3, 0.08)
-"""Offsets [half the picture's side] at which a finer copy of them levels off: about 10 cm and 3 cm on the table."""
+"""The same in the picture [half its side]: about 10 cm and 3 cm on the table."""
+AIM_SIZE = 2 * (1 + len(SCALES))
 
 COVERED, CLEAR = 0.15, 0.4
 """Distance in the picture [half its side] between the hand and a keypoint up to which the hand covers what the keypoint
@@ -30,6 +37,8 @@ _TRUSTED = 0.4
 _KEPT = 0.8
 """Share of the keypoints that the second fit keeps: false peaks are few but far off."""
 _LEAST = 30
+_PLANES_M = np.linspace(-0.05, 0.15, 101)
+"""Heights that are tried for a thing's plane, around the base's own."""
 
 
 def fit_camera(tool: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
@@ -84,11 +93,54 @@ def project(camera: ArrayLike, tool: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(place[..., :2] / place[..., 2:])
 
 
-def aim(camera: ArrayLike, tool: ArrayLike, point: ArrayLike) -> NDArray[np.float64]:
-    """From the hand to a keypoint at three scales.
+def locate(camera: ArrayLike, point: ArrayLike, plane: float) -> NDArray[np.float64]:
+    """Where the ray through a place in the picture meets the horizontal plane at the height `plane` [m].
 
-    A grasp is decided in the last two centimetres, a hundredth of what a coordinate ranges over: a policy of ten
+    Args:
+        camera: (12,) from `fit_camera`.
+        point: (..., 2) x and y in [-1, 1]; what follows is ignored.
+
+    Returns:
+        (..., 2) x and y in the base frame [m].
+    """
+    one, two, three = np.reshape(camera, (3, 4))
+    point = np.asarray(point, dtype=np.float64)
+    # Two linear equations in two unknowns, a . (x, y, plane, 1) = 0 and the same with b, by Cramer's rule.
+    a, b = one - point[..., 0, None] * three, two - point[..., 1, None] * three
+    a_rest, b_rest = a[..., 2] * plane + a[..., 3], b[..., 2] * plane + b[..., 3]
+    x = a[..., 1] * b_rest - b[..., 1] * a_rest
+    y = b[..., 0] * a_rest - a[..., 0] * b_rest
+    return np.asarray(np.stack([x, y], axis=-1) / (a[..., 0] * b[..., 1] - b[..., 0] * a[..., 1])[..., None])
+
+
+def fit_plane(camera: ArrayLike, tool: ArrayLike, points: ArrayLike) -> float:
+    """The height of a thing's plane [m], from moments at which the hand was right above it.
+
+    Args:
+        camera: (12,) from `fit_camera`.
+        tool: (N, 3) pinch point at those moments [m].
+        points: (N, 3) the thing's keypoint: x, y, confidence.
+    """
+    tool, points = np.asarray(tool, dtype=np.float64), np.asarray(points, dtype=np.float64)
+    error = [
+        float(np.median(np.linalg.norm(locate(camera, points, height) - tool[:, :2], axis=1))) for height in _PLANES_M
+    ]
+    return float(_PLANES_M[int(np.argmin(error))])
+
+
+def reach(tool: ArrayLike, place: ArrayLike) -> NDArray[np.float64]:
+    """From the hand to a place at three scales, (..., 3) and (..., 3) [m] to (..., 9).
+
+    A grasp is decided in the last two centimetres, a tenth of what a coordinate ranges over: a policy of ten
     demonstrations cannot resolve them unless something in its input changes quickly there.
+    """
+    offset = np.asarray(place, dtype=np.float64) - np.asarray(tool, dtype=np.float64)
+    return np.concatenate([offset / SCALES_M[0], *(np.tanh(offset / scale) for scale in SCALES_M)], axis=-1)
+
+
+def aim(camera: ArrayLike, tool: ArrayLike, point: ArrayLike) -> NDArray[np.float64]:
+    """From the hand to a keypoint at three scales, in the picture: what bundles had before `reach`. A hand that is
+    nearer and one that is higher look alike there.
 
     Args:
         camera: (12,) from `fit_camera`.

@@ -12,113 +12,22 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from visarl.aim import SCALES, Tracker, aim
 from visarl.config import ModelConfig, from_dict, to_dict
 from visarl.contract import VERSION, ArmContract, get_contract
 from visarl.errors import BundleError, ConfigError, ContractError
+from visarl.normalisation import Normalisation
 from visarl.preprocess import fingerprint
-from visarl.robot.kinematics import tool_position
 
 if TYPE_CHECKING:  # a launcher reads a bundle's id and task without torch
     from torch import Tensor
 
 BUNDLE_FILE, CARD_FILE = "bundle.json", "README.md"
 PARTS = ("saliency", "encoder", "readout", "policy")
-CLIP = 10.0
-"""Normalised observations are cut here: a keypoint that gets lost must not drown all else."""
-
-AIM_SIZE = 2 * (1 + len(SCALES))
-
 _DESCRIPTION = "visarl"  # key of a part's description in the safetensors metadata
-
-
-@dataclass(frozen=True, eq=False)
-class Normalisation:
-    """What the policy sees has zero mean and unit deviation; what it says is in [-1, 1]."""
-
-    proprioception_mean: NDArray[np.float64]
-    proprioception_std: NDArray[np.float64]
-    embedding_mean: NDArray[np.float64]
-    embedding_std: NDArray[np.float64]
-    tool_mean: NDArray[np.float64]
-    """(3,) of the pinch point that follows from the joint positions [m]"""
-    tool_std: NDArray[np.float64]
-    action_scale: NDArray[np.float64]
-    """Physical action = policy's output * scale."""
-    camera: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    """(12,) projection of the base frame into the picture (`visarl.aim`); empty where the readout has no keypoints"""
-    targets: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    """(K,) where in the embedding the keypoints to aim at begin, each x, y, confidence"""
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = np.asarray(getattr(self, item.name), dtype=np.float64)
-            object.__setattr__(self, item.name, value)  # the dataclass is frozen for everybody else
-            if value.ndim != 1 or not np.isfinite(value).all():
-                raise ContractError(f"normalisation.{item.name}: expected finite numbers in a row, found {value}")
-            if item.name.endswith(("std", "scale")) and (value <= 0).any():
-                raise ContractError(f"normalisation.{item.name}: expected numbers above 0, found {value}")
-        if len(self.camera) != (12 if len(self.targets) else 0):
-            raise ContractError(f"normalisation.camera: expected 12 numbers if there are targets, found {self.camera}")
-        for name in ("proprioception", "embedding", "tool"):
-            sizes = len(getattr(self, f"{name}_mean")), len(getattr(self, f"{name}_std"))
-            if sizes[0] != sizes[1]:
-                raise ContractError(f"normalisation: {sizes[0]} means but {sizes[1]} deviations of the {name}")
-
-    @property
-    def state_dim(self) -> int:
-        """Length of the policy's input."""
-        known = self.embedding_dim + len(self.proprioception_mean) + len(self.tool_mean)
-        return known + AIM_SIZE * len(self.targets)
-
-    @property
-    def embedding_dim(self) -> int:
-        """How much of the embedding the policy sees: where it has targets, not the effector's keypoint before them.
-
-        The joints tell better where the hand is: in new scenes the predicted peak is off by up to a few centimetres,
-        and a policy that saw it would follow it.
-        """
-        return len(self.embedding_mean) - self._skipped
-
-    @property
-    def _skipped(self) -> int:
-        return int(self.targets[0]) if len(self.targets) else 0
-
-    def state(self, embedding: ArrayLike, proprioception: ArrayLike, contract: ArmContract) -> NDArray[np.float32]:
-        """(..., E) and (..., P) as the policy's input (..., state_dim): normalised, cut at `CLIP`.
-
-        Behind embedding and proprioception stands what follows from them by known geometry, which ten demonstrations
-        are too few to learn: where the joints put the hand (3), and from there to each keypoint (6 each).
-        """
-        embedding, tool = np.asarray(embedding, dtype=np.float64), tool_position(contract, proprioception)
-        parts = (
-            ((embedding - self.embedding_mean) / self.embedding_std)[..., self._skipped :],
-            (np.asarray(proprioception, dtype=np.float64) - self.proprioception_mean) / self.proprioception_std,
-            (tool - self.tool_mean) / self.tool_std,
-            *(aim(self.camera, tool, embedding[..., i : i + 3]) for i in self.targets.astype(int)),
-        )
-        return np.concatenate(parts, axis=-1).clip(-CLIP, CLIP).astype(np.float32)
-
-    def track(
-        self, tracker: Tracker, embedding: ArrayLike, proprioception: ArrayLike, contract: ArmContract
-    ) -> NDArray[np.float64]:
-        """(E,) with the keypoints that are aimed at where `tracker` believes them; one call a control period."""
-        embedding = np.array(embedding, dtype=np.float64)
-        if len(self.targets):
-            index = self.targets.astype(int)[:, None] + np.arange(3)
-            embedding[index] = tracker.update(tool_position(contract, proprioception), embedding[index])
-        return embedding
-
-    def action(self, output: ArrayLike) -> NDArray[np.float64]:
-        """The policy's output (..., A) in physical units; what leaves [-1, 1] is cut."""
-        return np.asarray(output, dtype=np.float64).clip(-1.0, 1.0) * self.action_scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +82,7 @@ def save_bundle(
         BundleError: a part is missing or unknown, or `folder` is something else than a bundle.
     """
     folder = Path(folder).resolve()
-    needed = set(PARTS) - (set() if config.needs_saliency else {"saliency"})
+    needed = needed_parts(config)
     if not needed <= set(parts) <= set(PARTS):
         raise BundleError(f"{folder}: a bundle needs the parts {sorted(needed)}, given {sorted(parts)}")
     if folder.exists() and not (folder / BUNDLE_FILE).exists() and any(folder.iterdir()):
@@ -204,6 +113,12 @@ def save_bundle(
         if new.exists():
             shutil.rmtree(new)
     return load_bundle(folder)
+
+
+def needed_parts(config: ModelConfig) -> set[str]:
+    """The parts without which a bundle of this configuration cannot run."""
+    idle = {"saliency": not config.needs_saliency, "encoder": not config.needs_encoder}
+    return {part for part in PARTS if not idle.get(part, False)}
 
 
 def _exchange(new: Path, folder: Path) -> None:
@@ -250,7 +165,7 @@ def load_bundle(folder: Path | str, arm: str | None = None) -> Bundle:
         )
     try:
         config = from_dict(ModelConfig, content["config"], "config")
-        normalisation = Normalisation(**{f.name: content["normalisation"][f.name] for f in fields(Normalisation)})
+        normalisation = Normalisation(**content["normalisation"])
         bundle = Bundle(
             folder=folder,
             id=_identity(content),
@@ -347,7 +262,7 @@ def _check_files(folder: Path, files: dict[str, str], config: ModelConfig) -> No
     for part in PARTS:
         name = f"{part}.safetensors"
         if name not in files:
-            if part == "saliency" and not config.needs_saliency:
+            if part not in needed_parts(config):
                 continue
             raise BundleError(f"{folder}: {BUNDLE_FILE} lists no {name}; copy the bundle again")
         if not (folder / name).is_file():

@@ -15,9 +15,14 @@ from visarl.errors import ConfigError, suggest
 
 T = TypeVar("T")
 
-ReadoutKind = Literal["keypoints", "mean", "global", "modality_mean"]
+ReadoutKind = Literal["keypoints", "mean", "global", "modality_mean", "attention", "spatial_softmax"]
 SaliencyKind = Literal["picanet", "unet", "frozen"]
 READOUTS: tuple[str, ...] = typing.get_args(ReadoutKind)
+LEARNED_READOUTS = ("attention", "spatial_softmax")
+"""Trained together with the policy; the others are fixed, or fitted once to the demonstrations."""
+Head = Literal["step", "chunk"]
+CHUNK = 8
+"""Actions of a chunk, by default: 0.8 s."""
 MODALITY_CHANNELS = {"rgb": 3, "saliency": 1, "depth": 1, "normals": 3}
 ESTIMATED = ("depth", "normals")
 """Modalities that neither the camera gives nor the saliency model: of the simulator, or of an estimator."""
@@ -141,16 +146,45 @@ class ReadoutConfig:
     kind: ReadoutKind = "keypoints"
     components: int = 2
     """Whitened principal components of the tokens' mean kept beside the keypoints. More of them tell the ten scenes
-    of the demonstrations apart, and a policy learns those instead of the task."""
+    of the demonstrations apart, and a policy learns those instead of the task. 0 leaves the keypoints alone, and the
+    encoder need not run."""
+    queries: int = 4
+    """Of `attention`: how many learned queries look at the tokens."""
+    width: int = 64
+    """Of `attention`: length of the embedding."""
+    points: int = 16
+    """Of `spatial_softmax`: how many places in the picture it learns to follow."""
+
+    def __post_init__(self) -> None:
+        if self.components < 0:
+            raise ConfigError(f"readout.components: expected 0 or more, found {self.components}")
+        for name in ("queries", "width", "points"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"readout.{name}: expected at least 1, found {getattr(self, name)}")
+
+    @property
+    def learned(self) -> bool:
+        """Whether it is trained together with the policy."""
+        return self.kind in LEARNED_READOUTS
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """LSTM behaviour cloning as in the paper: input MLP, LSTM, two-layer head, H autoregressive actions."""
+    """LSTM behaviour cloning as in the paper: input MLP, LSTM, two-layer head, H actions ahead."""
 
     hidden: int = 256
     horizon: int = 1
     """H. With ten demonstrations one is enough: each further action is one more to learn from the same data."""
+    head: Head = "step"
+    """step: H actions one after the other, each from the one before, squared error, the first is done (paper). chunk:
+    H actions at once, absolute error (as OpenVLA-OFT), and in use the mean of what the last H chunks say of the present
+    period (ACT's temporal ensemble)."""
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1 or self.hidden < 1:
+            raise ConfigError(
+                f"policy: expected horizon and hidden of at least 1, found {self.horizon} and {self.hidden}"
+            )
 
 
 @dataclass(frozen=True)
@@ -175,6 +209,11 @@ class ModelConfig:
     def needs_saliency(self) -> bool:
         """Whether the saliency model has to run on the robot."""
         return "saliency" in self.encoder.inputs
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether the encoder has to run on the robot; keypoints alone come from the maps."""
+        return self.readout.kind != "keypoints" or self.readout.components > 0
 
 
 _LIGHT: dict[str, Any] = {"decoder_dim": 128, "decoder_depth": 1, "decode_share": 0.25}

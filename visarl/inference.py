@@ -20,7 +20,7 @@ from visarl.config import ESTIMATED, MODALITY_CHANNELS
 from visarl.engines import make_engine
 from visarl.errors import BundleError, ContractError
 from visarl.estimators import Estimator, require
-from visarl.models.lstm_policy import Hidden, LSTMPolicy
+from visarl.models.lstm_policy import Doer, LSTMPolicy
 from visarl.models.multimae import Encoder
 from visarl.models.readout import Readout
 from visarl.models.saliency import SaliencyNet, build_saliency
@@ -83,12 +83,14 @@ class EncoderModel:
         require(config.encoder.inputs, self._estimators)
         self._preprocess, self._config, self._roles = config.preprocess, config.encoder, config.saliency.roles
         self.needs_saliency = config.needs_saliency
-        encoder = _load(Encoder(config.encoder), bundle, "encoder")
+        self._needs_encoder = config.needs_encoder
         readout = Readout(config.readout, config.saliency.roles, config.encoder, config.saliency.sigma)
         self._readout = _load(readout, bundle, "readout")
         size = config.encoder.image_size
         shapes = [(MODALITY_CHANNELS[name], size, size) for name in config.encoder.inputs]
-        self._run = make_engine(encoder, shapes, engine, threads, f"{bundle.id}-encoder")
+        if self._needs_encoder:
+            encoder = _load(Encoder(config.encoder), bundle, "encoder")
+            self._run = make_engine(encoder, shapes, engine, threads, f"{bundle.id}-encoder")
 
     @property
     def dim(self) -> int:
@@ -110,20 +112,25 @@ class EncoderModel:
 
     def embed_batch(self, pictures: NDArray[np.uint8], maps: NDArray[Any] | None = None) -> NDArray[np.float32]:
         """Cropped pictures (N, s, s, 3) uint8 and maps (N, roles, S, S), float32 or uint8 → embeddings (N, dim)."""
-        size = self._config.image_size
-        inputs = {"rgb": to_input(np.stack([shrink(picture, size) for picture in pictures]))}
-        points: Tensor | None = None
+        points, tokens = None, None
         if self.needs_saliency:
             maps = self._check_maps(maps, len(pictures))
-            inputs["saliency"] = saliency_input(maps, size)
             points = torch.from_numpy(unit_maps(maps))
+        if self._needs_encoder:
+            tokens = self._tokens(pictures, maps)
+        with torch.inference_mode():
+            return self._readout(tokens, points).numpy()
+
+    def _tokens(self, pictures: NDArray[np.uint8], maps: NDArray[Any] | None) -> Tensor:
+        size = self._config.image_size
+        inputs = {"rgb": to_input(np.stack([shrink(picture, size) for picture in pictures]))}
+        if maps is not None and self.needs_saliency:
+            inputs["saliency"] = saliency_input(maps, size)
         for name in self._config.inputs:
             if name in ESTIMATED:
                 estimated = np.stack([self._estimators[name](picture) for picture in pictures])
                 inputs[name] = modality_input(name, estimated, size)
-        tokens = self._run(*(inputs[name] for name in self._config.inputs))
-        with torch.inference_mode():
-            return self._readout(tokens, points).numpy()
+        return self._run(*(inputs[name] for name in self._config.inputs))
 
     def _check_maps(self, maps: NDArray[Any] | None, count: int) -> NDArray[Any]:
         expected = (count, len(self._roles))
@@ -173,15 +180,15 @@ class Policy:
         self._normalisation, self._contract = bundle.normalisation, bundle.contract
         self._dim = len(bundle.normalisation.embedding_mean)
         state_dim = bundle.normalisation.state_dim
-        self._model = _load(LSTMPolicy(bundle.config.policy, state_dim, len(self._contract.action)), bundle, "policy")
+        model = LSTMPolicy(bundle.config.policy, state_dim, len(self._contract.action))
+        self._doer = Doer(_load(model, bundle, "policy"))
         self.reset()
 
     def reset(self) -> None:
         """Forget: an episode begins."""
-        self._hidden: Hidden | None = None
+        self._doer.reset()
         self._tracker = Tracker(self._normalisation.camera)
 
-    @torch.inference_mode()
     def act(self, embedding: ArrayLike, proprioception: ArrayLike) -> NDArray[np.float64]:
         """The action (7,) of this control period in physical units, within the contract's bounds.
 
@@ -209,8 +216,7 @@ class Policy:
                 "of the lens: move the arm back before the camera"
             )
         self._tracker = tracker
-        actions, self._hidden = self._model(torch.from_numpy(state)[None, None], self._hidden)
-        action = self._normalisation.action(actions[0, 0, 0].numpy())
+        action = self._normalisation.action(self._doer.act(torch.from_numpy(state)).numpy())
         return action.clip(self._contract.action.low, self._contract.action.high)
 
 

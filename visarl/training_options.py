@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from visarl.config import ReadoutConfig, ReadoutKind, SaliencyKind
+from visarl.config import Head, ReadoutConfig, ReadoutKind, SaliencyKind
 from visarl.errors import ConfigError
 from visarl.sim.perturb import Perturbation
 
@@ -123,13 +123,20 @@ class TrainPolicy(Training):
     """Labelled episode file (HDF5)."""
     saliency: Path | None = None
     """The saliency part; None where the encoder's inputs are RGB alone."""
-    encoder: Path
-    """The encoder part."""
+    encoder: Path | None = None
+    """The encoder part; not needed for keypoints without components."""
+    maps: Maps = "predicted"
+    """Whose saliency maps the policy learns from, and sees when a rung of the ladder is chosen: the model's; as
+    controls, true ones of the simulator, or the model's of other pictures. The robot always sees the model's."""
     readout: ReadoutKind = "keypoints"
+    """What the policy sees of tokens and maps: keypoints; the tokens' mean (paper), global token or mean a modality;
+    or trained with the policy: attention, spatial_softmax."""
     components: int = ReadoutConfig.components
-    """Whitened principal components of the tokens' mean kept beside the keypoints."""
-    horizon: int = 1
-    """Actions predicted a step."""
+    """Whitened principal components of the tokens' mean kept beside the keypoints; 0 leaves the keypoints alone."""
+    head: Head = "step"
+    """step: each action from the one before, squared error (paper); chunk: all at once, absolute error."""
+    horizon: int | None = None
+    """Actions predicted a step; None takes 1, of chunks 8."""
     iterations: int = 700
     batch: int = 8
     """Whole episodes an iteration."""
@@ -147,9 +154,13 @@ class TrainPolicy(Training):
     select: int = 0
     """Closed-loop starts (validation seeds) that choose from the ladder; 0 takes the last."""
     diagnostics: bool = True
-    """Also train on the true object position and on proprioception alone; they tell where the bottleneck is."""
+    """Also train on the true positions and on proprioception alone; they tell where the bottleneck is."""
     diagnostic_starts: int = 10
     """Closed-loop starts (validation seeds) of each diagnostic; 0 reports its losses only."""
+    workers: int = 2
+    """Processes of closed-loop starts."""
+    amp: bool = True
+    """Mixed precision (bfloat16), where the machine computes with it."""
     half: bool = True
     """Store the bundle's weights in half precision."""
 

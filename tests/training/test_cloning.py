@@ -110,7 +110,7 @@ def test_padding_has_no_weight(horizon: int) -> None:
 
     def score(episodes: list[tuple[torch.Tensor, ...]]) -> tuple[float, float]:
         states, targets, weight = _batch(episodes, horizon, rng, (0.0, 0.0))
-        return float(_loss(model(states)[0], targets, weight)), float(weight.sum())
+        return float(_loss(model(states)[0], targets, weight, model.config)), float(weight.sum())
 
     together, weight = score(data)
     apart, weights = np.array([score([episode]) for episode in data]).T
@@ -173,13 +173,13 @@ def test_to_hold_out_all_there_is_leaves_nothing_to_learn_from(holdout: int, tmp
 
 def test_the_ladder_keeps_the_weights_of_its_time_also_when_a_run_goes_on(tmp_path: Path) -> None:
     first = train(tmp_path, DEMOS)
-    rungs = [weights for _, weights in first.ladder]
+    rungs = [weights["policy"] for _, weights in first.ladder]
     assert [iteration for iteration, _ in first.ladder] == [5, 6, 7, 8]
     assert not any(same(one, other) for one, other in zip(rungs, rungs[1:], strict=False))
     assert same(rungs[-1], first.model.state_dict())
     again = train(tmp_path, DEMOS)  # nothing is left to do
     assert [iteration for iteration, _ in again.ladder] == [5, 6, 7, 8]
-    assert all(same(one, other) for one, (_, other) in zip(rungs, again.ladder, strict=True))
+    assert all(same(one, other["policy"]) for one, (_, other) in zip(rungs, again.ladder, strict=True))
 
 
 def test_a_run_does_not_go_on_with_other_demonstrations(tmp_path: Path) -> None:

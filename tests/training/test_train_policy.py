@@ -96,13 +96,13 @@ def test_the_bundle_acts(run: Path, tmp_path: Path) -> None:
     assert bundle.config.encoder == TINY.encoder
     assert {"command", "commit", "seed", "seconds"} <= set(bundle.provenance)
     metrics = json.loads((tmp_path / "policy.json").read_text())
-    assert set(metrics["diagnostics"]) == {"object", "nothing"}
+    assert set(metrics["diagnostics"]) == {"state", "nothing"}
 
     contract = get_contract("jaco2")
     state = ArmState(0, np.zeros(6), np.zeros(6), np.zeros(3), np.zeros(3), np.array([0, 0, 0, 1.0]))
     truth = SceneTruth("pick_red_block", 0, 0.0, {"object": np.zeros(3)}, {}, {}, False, False)
     frame = Frame(np.zeros((480, 640, 3), np.uint8), 0)
-    parts = [tmp_path / f"diagnostic_{sees}" / "policy.safetensors" for sees in ("object", "nothing")]
+    parts = [tmp_path / f"diagnostic_{sees}" / "policy.safetensors" for sees in ("state", "nothing")]
     agents = [BundleAgent(bundle.folder, "torch"), *map(DiagnosticAgent, parts)]
     for agent in agents:
         agent.reset()

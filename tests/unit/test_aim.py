@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visarl.aim import FADE_TO, Tracker, aim, fit_camera, project
+from visarl.aim import FADE_TO, SCALES_M, Tracker, aim, fit_camera, fit_plane, locate, project, reach
 from visarl.errors import DataError
 
 
@@ -80,3 +80,31 @@ def test_what_is_not_seen_is_neither_remembered_nor_forgotten(seen):
     tracker.update(tool, [[0.9, -0.9, FADE_TO]])  # not found yet: a false peak
     assert tracker.update(tool, [[*place, 0.9]])[0, :2] == pytest.approx(place)
     assert tracker.update(tool, [[-0.9, 0.9, FADE_TO]])[0, :2] == pytest.approx(place)
+
+
+def test_a_place_in_the_picture_is_found_again_on_its_plane(seen):
+    camera = fit_camera(*seen)
+    rng = np.random.default_rng(2)
+    for height in (-0.02, 0.0, 0.08):
+        place = np.column_stack([rng.uniform(0.36, 0.6, 20), rng.uniform(-0.15, 0.15, 20), np.full(20, height)])
+        np.testing.assert_allclose(locate(camera, project(camera, place), height), place[:, :2], atol=1e-9)
+    with np.errstate(all="raise"):  # also where the ray meets the plane behind the camera
+        assert np.isfinite(locate(camera, [0.1, -8.0], 0.0)).all()
+
+
+def test_the_plane_of_things_follows_from_where_the_hand_was_right_above_them(seen):
+    camera, rng = fit_camera(*seen), np.random.default_rng(3)
+    things = np.column_stack([rng.uniform(0.4, 0.55, 9), rng.uniform(-0.1, 0.1, 9), np.full(9, 0.034)])
+    points = np.column_stack([project(camera, things), np.ones(9)])
+    hand = things + [0.0, 0.0, 0.05] + rng.normal(0, 0.002, (9, 3))
+    points[4, :2] = 0.0  # one was not seen
+    assert fit_plane(camera, hand, points) == pytest.approx(0.034, abs=0.004)
+
+
+def test_reach_is_fine_where_a_grasp_is_decided_and_has_a_direction_everywhere():
+    tool = np.array([0.45, 0.03, 0.12])
+    near, far = reach(tool, tool + [0.005, 0.0, 0.0]), reach(tool, tool + [0.2, 0.0, -0.1])
+    assert near[:3] == pytest.approx([0.005 / SCALES_M[0], 0, 0])
+    assert near[6] > 3 * near[0]
+    assert far[:3] == pytest.approx([2.0, 0, -1.0]) and far[6] == pytest.approx(1, abs=1e-3)
+    np.testing.assert_array_equal(reach(tool, tool), np.zeros(9))

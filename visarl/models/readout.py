@@ -1,7 +1,14 @@
 """What the policy gets of the frozen encoder: the paper's mean of tokens, or where the saliency maps point.
 
 `keypoints` exists because grasping needs about 15 mm, and the mean of the tokens of ten demonstrations tells a position
-to 35 mm at best. A saliency map tells it to a pixel.
+to 35 mm at best. A saliency map tells it to a pixel. `attention` and `spatial_softmax` are trained with the policy: by
+the actions they find what matters in the tokens, where nobody clicked; spatial_softmax is what RGB without saliency is
+fairly compared with (Finn et al., Deep Spatial Autoencoders, 2016).
+
+The encoder ends in a LayerNorm, so every token comes normalised. The fixed readouts are then brought to zero mean and
+unit deviation over the demonstrations (`Normalisation`), number by number: a LayerNorm of a mean of tokens would undo
+the encoder's own once more and leave its constant directions in. `attention` ends in a LayerNorm, and the coordinates
+of spatial_softmax lie in [-1, 1] already: both are what the policy sees.
 """
 
 from __future__ import annotations
@@ -12,7 +19,7 @@ from torch import Tensor, nn
 
 from visarl.aim import FADE_FROM, FADE_TO
 from visarl.config import EncoderConfig, ReadoutConfig
-from visarl.errors import ContractError
+from visarl.errors import ConfigError, ContractError
 
 _WINDOW = 2.5
 """Half side of the square around a peak that counts for it, in sigmas."""
@@ -42,6 +49,10 @@ class Readout(nn.Module):
             self.whitening: Tensor
             self.register_buffer("center", torch.zeros(encoder.dim))
             self.register_buffer("whitening", torch.zeros(encoder.dim, config.components))
+        elif config.kind == "attention":
+            self.read: nn.Module = _Attention(encoder.dim, config.queries, config.width)
+        elif config.kind == "spatial_softmax":
+            self.read = _SpatialSoftmax(encoder, config.points)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,6 +63,9 @@ class Readout(nn.Module):
             return (*points, *(f"component_{i}" for i in range(self.config.components)))
         if kind == "modality_mean":
             return tuple(f"{name}_{i}" for name in self.encoder.inputs for i in range(dim))
+        if kind == "spatial_softmax":
+            return tuple(f"point_{i}_{axis}" for i in range(self.config.points) for axis in "xy")
+        dim = self.config.width if kind == "attention" else dim
         return tuple(f"{kind}_{i}" for i in range(dim))
 
     @property
@@ -60,12 +74,12 @@ class Readout(nn.Module):
         return len(self.names)
 
     def fit(self, means: Tensor) -> None:
-        """Learn the whitening of the tokens' mean; `keypoints` needs it once, the others ignore it.
+        """Learn the whitening of the tokens' mean; `keypoints` with components needs it once, the others ignore it.
 
         Args:
             means: (N, encoder dim) from `token_mean`, over the demonstrations' frames.
         """
-        if self.config.kind != "keypoints":
+        if self.config.kind != "keypoints" or not self.config.components:
             return
         if means.ndim != 2 or means.shape[1] != self.encoder.dim or len(means) <= self.config.components:
             raise ContractError(
@@ -85,25 +99,72 @@ class Readout(nn.Module):
         self.center.copy_(center)
         self.whitening.copy_((directions / deviations.clamp(min=floor)[:, None]).T)
 
-    def forward(self, tokens: Tensor, maps: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor | None, maps: Tensor | None = None) -> Tensor:
         """
         Args:
-            tokens: (B, inputs * grid * grid + 1, dim) from the encoder.
+            tokens: (B, inputs * grid * grid + 1, dim) from the encoder; None for keypoints without components.
             maps: (B, roles, S, S) in [0, 1]; only `keypoints` reads them.
         """
         kind = self.config.kind
+        if kind == "keypoints":
+            return self._keypoints(tokens, maps)
+        assert tokens is not None  # `ModelConfig.needs_encoder`
+        if self.config.learned:
+            return self.read(tokens)
         if kind == "global":
             return tokens[:, -1]
         if kind == "mean":
             return token_mean(tokens)
-        if kind == "modality_mean":
-            parts = tokens[:, :-1].reshape(tokens.shape[0], len(self.encoder.inputs), -1, tokens.shape[-1])
-            return parts.mean(dim=2).flatten(1)
+        parts = tokens[:, :-1].reshape(tokens.shape[0], len(self.encoder.inputs), -1, tokens.shape[-1])
+        return parts.mean(dim=2).flatten(1)
+
+    def _keypoints(self, tokens: Tensor | None, maps: Tensor | None) -> Tensor:
         if maps is None or maps.ndim != 4 or maps.shape[1] != len(self.roles):
             found = "none" if maps is None else str(tuple(maps.shape))
             raise ContractError(f"readout: expected saliency maps (B, {len(self.roles)}, S, S), found {found}")
-        components = (token_mean(tokens) - self.center) @ self.whitening
-        return torch.cat([keypoints(maps, self.sigma).flatten(1), components], dim=1)
+        points = keypoints(maps, self.sigma).flatten(1)
+        if tokens is None:
+            return points
+        return torch.cat([points, (token_mean(tokens) - self.center) @ self.whitening], dim=1)
+
+
+class _Attention(nn.Module):
+    """One layer of attention with learned queries over the frozen tokens.
+
+    Keys and values need no projection of their own: a query's is folded into the query, the values' into what follows.
+    """
+
+    def __init__(self, dim: int, queries: int, width: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(queries, dim) * dim**-0.5)
+        self.out = nn.Sequential(nn.Linear(queries * dim, width), nn.LayerNorm(width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, n, dim) to (B, width)."""
+        weight = (tokens @ self.queries.T).softmax(dim=1)
+        return self.out((weight.transpose(1, 2) @ tokens).flatten(1))
+
+
+class _SpatialSoftmax(nn.Module):
+    """Places in the picture that the policy learns to follow: the expected position under each of its heat maps."""
+
+    def __init__(self, encoder: EncoderConfig, points: int) -> None:
+        super().__init__()
+        if "rgb" not in encoder.inputs:
+            raise ConfigError(f"readout 'spatial_softmax' follows places in RGB, but the encoder sees {encoder.inputs}")
+        patches, first = encoder.grid**2, encoder.inputs.index("rgb")
+        self._patches = slice(first * patches, (first + 1) * patches)
+        self.heat = nn.Linear(encoder.dim, points, bias=False)  # a 1x1 convolution; softmax takes no notice of a bias
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+        line = (torch.arange(encoder.grid) + 0.5) * (2.0 / encoder.grid) - 1.0
+        self.places: Tensor
+        grid = torch.stack([line.repeat(encoder.grid), line.repeat_interleave(encoder.grid)], dim=1)
+        self.register_buffer("places", grid, persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, n, dim) to (B, 2 * points): x to the right and y down in [-1, 1], point by point."""
+        heat = self.heat(tokens[:, self._patches]) / self.log_temperature.exp()
+        return (heat.softmax(dim=1).transpose(1, 2) @ self.places).flatten(1)
 
 
 def token_mean(tokens: Tensor) -> Tensor:

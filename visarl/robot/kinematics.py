@@ -49,11 +49,34 @@ def tool_position(contract: ArmContract, proprioception: ArrayLike) -> NDArray[n
     Raises:
         ContractError: the arm's geometry is not known here.
     """
+    return _places(contract, proprioception, [(0.0, 0.0, -PINCH_M.get(contract.name, 0.0))])[0]
+
+
+def tool_axes(contract: ArmContract, proprioception: ArrayLike) -> NDArray[np.float64]:
+    """How the hand is turned: two of its axes in the base frame, the direction in which the fingers point and one
+    across it.
+
+    Args:
+        contract: which arm.
+        proprioception: (..., P), the joint positions [rad] first.
+
+    Returns:
+        (..., 6)
+
+    Raises:
+        ContractError: the arm's geometry is not known here.
+    """
+    wrist, ahead, across = _places(contract, proprioception, [(0.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)])
+    return np.concatenate([ahead - wrist, across - wrist], axis=-1)
+
+
+def _places(contract: ArmContract, proprioception: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
+    """Points (N, 3) of the last joint's frame in the base frame, (N, ..., 3) [m]."""
     if contract.name not in LINKS:
         raise ContractError(f"no kinematics of the arm {contract.name!r}; {suggest(contract.name, LINKS)}")
     joints = np.asarray(proprioception, dtype=np.float64)[..., : contract.joints]
-    point = np.zeros((*joints.shape[:-1], 3))
-    point[..., 2] = -PINCH_M[contract.name]
+    given = np.asarray(points, dtype=np.float64)
+    point = np.broadcast_to(given.reshape(len(given), *[1] * (joints.ndim - 1), 3), (len(given), *joints.shape[:-1], 3))
     for angle, (offset, turn) in reversed(list(zip(np.moveaxis(joints, -1, 0), LINKS[contract.name], strict=True))):
         sine, cosine, (x, y, z) = np.sin(angle), np.cos(angle), np.moveaxis(point, -1, 0)
         turned = np.stack([cosine * x - sine * y, sine * x + cosine * y, z], axis=-1)

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from visarl.config import PolicyConfig
-from visarl.models.lstm_policy import LSTMPolicy
+from visarl.models.lstm_policy import ENSEMBLE_RATE, Doer, LSTMPolicy
 
 
-@pytest.mark.parametrize("horizon", [1, 4])
-def test_steps_one_by_one_equal_the_whole_episode(horizon):
+@pytest.mark.parametrize(("horizon", "head"), [(1, "step"), (4, "step"), (4, "chunk")])
+def test_steps_one_by_one_equal_the_whole_episode(horizon, head):
     torch.manual_seed(0)
-    policy = LSTMPolicy(PolicyConfig(horizon=horizon), state_dim=5, action_dim=7)
+    policy = LSTMPolicy(PolicyConfig(horizon=horizon, head=head), state_dim=5, action_dim=7)
     states = torch.randn(2, 12, 5)
     whole, _ = policy(states)
     assert whole.shape == (2, 12, horizon, 7)
@@ -46,3 +48,29 @@ def test_it_remembers():
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.05
+
+
+def test_what_is_done_is_what_the_chunks_say_of_the_present():
+    torch.manual_seed(0)
+    policy, horizon = LSTMPolicy(PolicyConfig(hidden=8, horizon=3, head="chunk"), 5, 2), 3
+    states = torch.randn(6, 5)
+    with torch.inference_mode():
+        chunks = policy(states[None])[0][0]
+    doer = Doer(policy)
+    done = [doer.act(state) for state in states]
+    for now in range(6):
+        made = range(max(0, now - horizon + 1), now + 1)  # from the oldest that still speaks of now
+        weights = [math.exp(-ENSEMBLE_RATE * age) for age, _ in enumerate(made)]
+        expected = sum(w * chunks[then, now - then] for w, then in zip(weights, made, strict=True)) / sum(weights)
+        torch.testing.assert_close(done[now], expected)
+    doer.reset()
+    torch.testing.assert_close(doer.act(states[0]), done[0])
+
+
+def test_one_step_is_done_as_it_is_predicted():
+    torch.manual_seed(0)
+    policy, states = LSTMPolicy(PolicyConfig(hidden=8, horizon=3), 5, 2), torch.randn(4, 5)
+    doer = Doer(policy)
+    with torch.inference_mode():
+        expected = policy(states[None])[0][0, :, 0]
+    torch.testing.assert_close(torch.stack([doer.act(state) for state in states]), expected)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from visarl.config import EncoderConfig, ReadoutConfig
-from visarl.errors import ContractError
+from visarl.errors import ConfigError, ContractError
 from visarl.models.readout import FADE_FROM, FADE_TO, Readout, keypoints, token_mean
 
 SIGMA = 10.0 / 256.0
@@ -96,7 +96,8 @@ def test_coordinates_fade_without_a_jump():
 
 def test_every_readout_has_the_length_it_names():
     tokens, maps = torch.randn(3, 33, 16), torch.rand(3, 2, 64, 64)
-    for kind, dim in (("mean", 16), ("global", 16), ("modality_mean", 32), ("keypoints", 14)):
+    dims = {"mean": 16, "global": 16, "modality_mean": 32, "keypoints": 14, "attention": 64, "spatial_softmax": 32}
+    for kind, dim in dims.items():
         readout = Readout(ReadoutConfig(kind=kind, components=8), ROLES, ENCODER)
         assert readout(tokens, maps).shape == (3, dim) == (3, readout.dim)
         assert len(set(readout.names)) == dim
@@ -128,3 +129,59 @@ def test_wrong_input_is_named():
         readout(torch.zeros(1, 33, 16), torch.zeros(1, 3, 64, 64))
     with pytest.raises(ContractError, match="more than 8"):
         readout.fit(torch.zeros(5, 16))
+
+
+def test_keypoints_alone_need_no_tokens():
+    readout = Readout(ReadoutConfig(components=0), ROLES, ENCODER)
+    readout.fit(torch.zeros(0, 16))
+    maps = blob(0.2, -0.4)[None, None].repeat(1, 2, 1, 1)
+    assert readout.names == tuple(f"{role}_{what}" for role in ROLES for what in ("x", "y", "confidence"))
+    torch.testing.assert_close(readout(None, maps), keypoints(maps, SIGMA).flatten(1))
+
+
+def at(column: int, row: int, kind: torch.Tensor, patches: slice = slice(0, 16)) -> torch.Tensor:
+    """(1, 33, 16) tokens of which one patch is `kind`."""
+    tokens = 0.1 * torch.randn(1, 33, 16, generator=torch.Generator().manual_seed(column + 4 * row))
+    tokens[0, patches.start + 4 * row + column] = kind
+    return tokens
+
+
+def test_spatial_softmax_says_where_in_rgb_a_pattern_is():
+    readout = Readout(ReadoutConfig(kind="spatial_softmax", points=1), ROLES, ENCODER)
+    kind = torch.zeros(16).index_fill(0, torch.tensor([3]), 5.0)
+    with torch.no_grad():
+        readout.read.heat.weight.copy_(4 * kind[None])
+    for column, row in ((0, 0), (3, 1), (2, 3)):
+        expected = torch.tensor([[-0.75 + 0.5 * column, -0.75 + 0.5 * row]])
+        torch.testing.assert_close(readout(at(column, row, kind)), expected, atol=1e-3, rtol=0)
+    elsewhere = readout(at(3, 3, kind, slice(16, 32)))  # in the saliency's patches
+    assert (elsewhere - 0.75).abs().max() > 0.1
+    with torch.no_grad():
+        readout.read.log_temperature.fill_(20.0)  # so hot that all places are alike
+    assert readout(at(3, 3, kind)).abs().max() < 1e-3
+    with pytest.raises(ConfigError, match="follows places in RGB"):
+        saliency = EncoderConfig(image_size=32, dim=16, heads=2, inputs=("saliency",))
+        Readout(ReadoutConfig(kind="spatial_softmax"), ROLES, saliency)
+
+
+@pytest.mark.parametrize("kind", ["attention", "spatial_softmax"])
+def test_a_learned_readout_learns_where_something_is(kind):
+    """From the error of what follows alone, with the tokens as they are."""
+    torch.manual_seed(0)
+    places = torch.tensor([(c, r) for c in range(4) for r in range(4)])
+    codes = 0.3 * torch.randn(16, 16)  # what tells a token's place, as the encoder's tokens have it
+    pattern = torch.randn(16)
+    tokens = torch.stack([torch.cat([codes, torch.zeros(17, 16)]) for _ in places])
+    tokens[torch.arange(16), places[:, 1] * 4 + places[:, 0]] += pattern
+    wanted = places / 1.5 - 1.0
+    readout = Readout(ReadoutConfig(kind=kind, points=4, queries=2, width=16), ROLES, ENCODER)
+    policy = torch.nn.Linear(readout.dim, 2)
+    optimiser = torch.optim.Adam([*readout.parameters(), *policy.parameters()], lr=0.03)
+    before = [weight.detach().clone() for weight in readout.parameters()]
+    for _ in range(300):
+        loss = (policy(readout(tokens)) - wanted).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 0.02  # 0.56 for the mean place
+    assert all(not torch.equal(one, other) for one, other in zip(before, readout.parameters(), strict=True))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.tiny import tiny_bundle
-from visarl.bundle import AIM_SIZE, load_bundle
+from visarl.aim import AIM_SIZE
+from visarl.bundle import load_bundle
 from visarl.errors import ContractError
 from visarl.inference import Policy
 from visarl.models.lstm_policy import LSTMPolicy
@@ -26,4 +27,4 @@ def test_a_hand_that_no_picture_can_show_is_refused_before_the_memory(tmp_path) 
     embedding, state = np.full(10, 0.5), np.zeros(len(plain.contract.proprioception))
     with np.errstate(invalid="ignore", divide="ignore"), pytest.raises(ContractError, match="policy input.*NaN"):
         policy.act(embedding, state)
-    assert policy._hidden is None and policy._tracker._believed is None
+    assert policy._doer._hidden is None and policy._tracker._believed is None
