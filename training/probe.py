@@ -12,30 +12,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo  # before the simulator: loaded lazily, after MuJoCo's EGL, it crashes the process
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.common import console, pick_device, track, write_json
+from training.common import console, pick_device, write_json
 from training.maps import draw
 from training.parts import encode, load_encoder, load_saliency, predict_maps
-from visarl.config import PreprocessConfig, SaliencyConfig
-from visarl.contract import ROLES
+from training.scene_frames import TrueFrames, scene_frames
+from visarl.config import ESTIMATED, PreprocessConfig, SaliencyConfig
 from visarl.errors import ConfigError
 from visarl.models.multimae import Encoder
 from visarl.models.readout import token_mean
-from visarl.preprocess import crop
-from visarl.sim.expert import Expert
-from visarl.sim.rollout import lockstep
 from visarl.sim.seeds import TRAIN_SEEDS
-from visarl.sim.tabletop import Simulator
 from visarl.training_options import Probe, parse_seeds
 
 READOUTS = ("mean", "global", "modality_mean")
@@ -45,21 +38,6 @@ STRENGTHS = np.logspace(-1, 5, 13)
 """Of the ridge regression, to choose from by leaving scenes out."""
 FOLDS = 5
 RESAMPLES = 1000
-
-
-@dataclass(frozen=True)
-class Views:
-    """Frames of several scenes and what is true of them."""
-
-    pictures: NDArray[np.uint8]
-    """(N, s, s, 3) cropped"""
-    positions: NDArray[np.float64]
-    """(N, R, 3) in the base frame [m]"""
-    uv: NDArray[np.float64]
-    """(N, R, 2) shares of the picture; NaN where it does not show the role"""
-    scenes: NDArray[np.int64]
-    """(N,) seed of each frame's scene"""
-    roles: tuple[str, ...]
 
 
 def main(options: Probe) -> None:
@@ -92,20 +70,24 @@ def probe(options: Probe) -> dict[str, Any]:
             f"seeds {options.seeds}: expected scenes that training never sees, {TRAIN_SEEDS.stop} and above, and at "
             f"most {len(TRAIN_SEEDS)} training scenes"
         )
-    learnt = look(options.task, TRAIN_SEEDS[: options.scenes], options.every, preprocess, disturbance=DISTURBANCE_M_S)
+    others = [name for name in encoder.config.inputs if name in ESTIMATED]
+    scenes = TRAIN_SEEDS[: options.scenes]
+    learnt = scene_frames(
+        options.task, scenes, options.every, preprocess, disturbance=DISTURBANCE_M_S, modalities=others
+    )
     features = embed(encoder, learnt, mapper)
     models = {name: Ridge(x, _targets(learnt), learnt.scenes) for name, x in features.items()}
     trivial = _targets(learnt).mean(axis=0)
     errors: dict[str, Any] = {}
     for condition in options.conditions:
-        views = look(options.task, seeds, options.every, preprocess, condition)
+        views = scene_frames(options.task, seeds, options.every, preprocess, condition, modalities=others)
         seen = embed(encoder, views, mapper)
         predicted = {name: model.predict(seen[name]) for name, model in models.items()}
         predicted["trivial"] = np.broadcast_to(trivial, (len(views.pictures), len(trivial)))
         errors[condition] = {name: _errors(values, views) for name, values in predicted.items()}
     result = {
         "task": options.task,
-        "encoder": options.encoder.name if options.encoder.parent == Path() else str(options.encoder.parent.name),
+        "encoder": options.encoder.parent.name or options.encoder.name,
         "modalities": encoder.config.modalities,
         "inputs": encoder.config.inputs,
         "maps": options.maps,
@@ -118,50 +100,11 @@ def probe(options: Probe) -> dict[str, Any]:
     return result
 
 
-def look(
-    task: str,
-    seeds: Iterable[int],
-    every: int,
-    preprocess: PreprocessConfig,
-    perturbation: str = "none",
-    disturbance: float = 0.0,
-) -> Views:
-    """Frames of the scripted expert at work, one in `every` control steps drawn at random, in a scene a seed."""
-    pictures, positions, uv, scenes = [], [], [], []
-    seeds = list(seeds)
-    left, top, width, height = preprocess.crop
-    simulator = Simulator(task, seeds[0], disturbance, perturbation)
-    try:
-        roles = tuple(role for role in ROLES if role in simulator.truth().positions)
-        with track(len(seeds), f"scenes ({perturbation})") as progress:
-            for seed in seeds:
-                simulator.reset(seed=seed)
-                expert, rng = Expert(seed, task), np.random.default_rng([seed, 4])
-
-                def note(*_: Any) -> None:
-                    if rng.random() * every >= 1:  # noqa: B023 - called within the loop's body
-                        return
-                    image, truth, _ = simulator.render_with_truth()
-                    pictures.append(crop(image, preprocess))
-                    positions.append([truth.positions[role] for role in roles])
-                    uv.append([truth.uv[role] if truth.visible[role] else (np.nan, np.nan) for role in roles])
-                    scenes.append(truth.seed)
-
-                lockstep(simulator, lambda _, state, truth: expert.act(truth, state), on_step=note, pictures=False)  # noqa: B023
-                progress.advance(progress.task_ids[0])
-    finally:
-        simulator.close()
-    shares = (np.array(uv).reshape(-1, len(roles), 2) - [left, top]) / [width, height]
-    shares[((shares < 0) | (shares > 1)).any(axis=-1)] = np.nan
-    return Views(np.stack(pictures), np.array(positions), shares, np.array(scenes), roles)
-
-
 class Mapper:
-    """Saliency maps of views: the model's, true ones, or those of other views."""
+    """Saliency maps of frames: the model's, true ones, or those of other frames."""
 
     def __init__(self, options: Probe, preprocess: PreprocessConfig, device: torch.device) -> None:
-        self.source, self.seed = options.maps, options.seed
-        self.model, self.config = None, SaliencyConfig()
+        self.source, self.seed, self.model = options.maps, options.seed, None
         if options.maps != "oracle":
             if options.saliency is None:
                 raise ConfigError("this encoder looks at saliency maps: --saliency names the part that makes them")
@@ -169,7 +112,7 @@ class Mapper:
             if theirs != preprocess:
                 raise ConfigError(f"{options.saliency}: made for {theirs}, the encoder for {preprocess}")
 
-    def __call__(self, views: Views) -> NDArray[np.uint8]:
+    def __call__(self, views: TrueFrames) -> NDArray[np.uint8]:
         if self.model is None:
             return draw(views.uv, views.roles, SaliencyConfig(roles=views.roles))
         maps = predict_maps(self.model, views.pictures)
@@ -178,11 +121,11 @@ class Mapper:
         return maps
 
 
-def embed(encoder: Encoder, views: Views, mapper: Mapper | None) -> dict[str, NDArray[np.float64]]:
+def embed(encoder: Encoder, views: TrueFrames, mapper: Mapper | None) -> dict[str, NDArray[np.float64]]:
     """Readout to embeddings (N, dim)."""
     found: dict[str, list[Tensor]] = {name: [] for name in READOUTS}
     inputs = len(encoder.config.inputs)
-    for tokens in encode(encoder, views.pictures, None if mapper is None else mapper(views)):
+    for tokens in encode(encoder, views.pictures, None if mapper is None else mapper(views), views.others):
         found["mean"].append(token_mean(tokens))
         found["global"].append(tokens[:, -1])
         found["modality_mean"].append(tokens[:, :-1].unflatten(1, (inputs, -1)).mean(dim=2).flatten(1))
@@ -230,11 +173,11 @@ def _solve(
     return [vectors @ (projected / (values + strength)[:, None]) for strength in strengths]
 
 
-def _targets(views: Views) -> NDArray[np.float64]:
+def _targets(views: TrueFrames) -> NDArray[np.float64]:
     return views.positions.reshape(len(views.positions), -1)
 
 
-def _errors(predicted: NDArray[np.float64], views: Views) -> dict[str, Any]:
+def _errors(predicted: NDArray[np.float64], views: TrueFrames) -> dict[str, Any]:
     off = 1000 * (predicted.reshape(views.positions.shape) - views.positions)
     xy, xyz = np.linalg.norm(off[..., :2], axis=-1), np.linalg.norm(off, axis=-1)
     return {
