@@ -113,27 +113,69 @@ def _paste(
     colour: NDArray[np.integer],
     rng: np.random.Generator,
 ) -> None:
-    """A polygon or an ellipse, brighter on one side than on the other as things under a lamp are; in place."""
+    """A thing of one colour, in place: something flat, or a solid under a lamp."""
     side = len(picture)
-    mask = np.zeros((side, side), np.uint8)
-    if rng.random() < 0.5:
+    kind = rng.choice(("polygon", "ellipse", "ball", "prism"))
+    if kind == "prism":
+        faces = _prism(radius, rng)
+    elif kind == "polygon":
         count = int(rng.integers(3, 9))
         turns = np.sort(rng.uniform(0, 2 * np.pi, count))
-        reach = radius * rng.uniform(0.6, 1.0, (count, 1))
-        corners = ((centre + reach * np.column_stack([np.cos(turns), np.sin(turns)])) * side).astype(np.int32)
-        cv2.fillPoly(mask, [corners], (255,), lineType=cv2.LINE_AA)
+        faces = [(radius * rng.uniform(0.6, 1.0, (count, 1)) * np.column_stack([np.cos(turns), np.sin(turns)]), 1.0)]
     else:
-        axes = (max(1, int(radius * side)), max(1, int(radius * side * rng.uniform(0.5, 1.0))))
-        middle = (int(centre[0] * side), int(centre[1] * side))
-        cv2.ellipse(mask, middle, axes, rng.uniform(0, 180), 0, 360, (255,), -1, lineType=cv2.LINE_AA)
-    rows, columns = np.nonzero(mask)
-    if not len(rows):
-        return  # outside
-    slope, angle = rng.uniform(0, 0.4), rng.uniform(0, 2 * np.pi)
-    ramp = ((columns / side - centre[0]) * np.cos(angle) + (rows / side - centre[1]) * np.sin(angle)) / radius
-    shade = np.clip(np.outer(1 + slope * ramp, colour), 0, 255)
-    share = mask[rows, columns, None] / 255
-    picture[rows, columns] = np.round((1 - share) * picture[rows, columns] + share * shade).astype(np.uint8)
+        rim = radius * np.array([1.0, 1.0 if kind == "ball" else rng.uniform(0.5, 1.0)])
+        faces = [(_ring(24) * rim @ _turn(rng.uniform(0, np.pi)).T, 1.0)]
+    slope, angle = rng.uniform(0, 0.4), rng.uniform(0, 2 * np.pi)  # brighter on one side
+    for corners, shade in faces:
+        corners = side * (centre + corners)
+        low = np.clip(np.floor(corners.min(axis=0)).astype(int) - 1, 0, side)
+        high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 2, 0, side)
+        columns, rows = high - low
+        if not rows > 0 or not columns > 0:
+            continue  # outside
+        mask = np.zeros((rows, columns), np.uint8)
+        # Sixteenths of a pixel: small things keep their shape.
+        cv2.fillPoly(mask, [np.round(16 * (corners - low)).astype(np.int32)], (255,), cv2.LINE_AA, 4)
+        x = (np.arange(low[0], high[0]) / side - centre[0])[None, :] / radius
+        y = (np.arange(low[1], high[1]) / side - centre[1])[:, None] / radius
+        light = shade + slope * (x * np.cos(angle) + y * np.sin(angle))
+        if kind == "ball":
+            light = light - 0.4 * (x * x + y * y)
+        window = picture[low[1] : high[1], low[0] : high[0]]
+        share = mask[..., None] / 255
+        seen = np.clip(light[..., None] * colour, 0, 255)
+        window[:] = np.round((1 - share) * window + share * seen).astype(np.uint8)
+
+
+def _prism(radius: float, rng: np.random.Generator) -> list[tuple[NDArray[np.float64], float]]:
+    """The visible faces of a box or a cylinder on a table, seen from above at a slant: corners and brightness.
+
+    Never about as wide as high: what was clicked may be a cube, and its likeness would be called wrong.
+    """
+    rise = rng.uniform(0.5, 0.85)  # sine of the camera's elevation
+    ring = _ring(20) if rng.random() < 0.5 else _ring(4) * [1.0, rng.uniform(0.35, 1.0)]
+    ring = ring @ _turn(rng.uniform(0, 2 * np.pi)).T
+    height = rng.choice((rng.uniform(0.1, 0.5), rng.uniform(1.8, 2.5)))
+    size = radius / max(1.0, height)
+    top = size * ring * [1.0, rise]
+    down = np.array([0.0, size * height * np.sqrt(1 - rise**2)])
+    lamp = rng.uniform(0, 2 * np.pi)
+    faces = []
+    for here, there, a, b in zip(top, np.roll(top, -1, 0), ring, np.roll(ring, -1, 0), strict=True):
+        normal = (a + b) / np.linalg.norm(a + b)
+        if normal[1] > 0:  # towards the camera
+            shade = 0.7 + 0.25 * float(np.cos(np.arctan2(normal[1], normal[0]) - lamp))
+            faces.append((np.array([here, there, there + down, here + down]) - down / 2, shade))
+    return [*faces, (top - down / 2, 1.05)]
+
+
+def _ring(count: int) -> NDArray[np.float64]:
+    turns = 2 * np.pi * np.arange(count) / count
+    return np.column_stack([np.cos(turns), np.sin(turns)])
+
+
+def _turn(angle: float) -> NDArray[np.float64]:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
 def _recolour(picture: NDArray[np.uint8], rng: np.random.Generator, strength: float) -> NDArray[np.uint8]:

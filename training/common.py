@@ -232,8 +232,9 @@ class Run:
         Raises:
             TrainingError: the loss is NaN or infinite.
         """
-        if not math.isfinite(float(loss)):
-            raise self._broken(f"the loss is {float(loss)} in iteration {iteration}")
+        value = float(loss.detach() if isinstance(loss, torch.Tensor) else loss)
+        if not math.isfinite(value):
+            raise self._broken(f"the loss is {value} in iteration {iteration}")
 
     def _broken(self, what: str) -> TrainingError:
         kept = f"the last checkpoint, {self.path}, is whole; " if self.path.exists() else ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,18 +19,23 @@ import torch
 from numpy.typing import NDArray
 
 from training.augment import Augmentation, augment
+from training.backbone_pretraining import pretrain, unlabelled_pictures
 from training.common import Run, console, digest, iteration_rng, prepare, write_json
 from visarl.bundle import save_part
 from visarl.config import ModelConfig, SaliencyConfig, get_preset, to_dict
 from visarl.contract import PLAIN_ROLE, ROLES
 from visarl.data.annotations import AnnotationFile, Area, Click, render
 from visarl.data.bags import find_bags
-from visarl.errors import DataError
+from visarl.errors import ConfigError, DataError
 from visarl.models.saliency import SaliencyNet, build_saliency, saliency_loss
 from visarl.preprocess import fingerprint, shrink, to_input
 from visarl.training_options import TrainSaliency
 
 PART = "saliency.safetensors"
+LR, PAPER_LR = 3e-3, 3e-4
+"""From scratch, in hundreds of iterations; and the paper's, for what has learned before."""
+EVERY_S = 0.5
+"""Between two of the bags' frames that pretraining sees: nearer ones look the same."""
 FROZEN_BACKBONE = "vit_small_patch14_dinov2"
 """Whose features the model `frozen` reads unless told otherwise."""
 
@@ -42,6 +48,14 @@ class ClickedPicture:
     clicks: tuple[Click, ...]
     areas: tuple[Area, ...] = ()
 
+    @property
+    def points(self) -> NDArray[np.float64]:
+        """(K, 2) shares of the picture: the clicks, then the areas' handles."""
+        found = [(click.u, click.v) for click in self.clicks]
+        for area in self.areas:
+            found.extend(area.handles())
+        return np.array(found, dtype=np.float64).reshape(-1, 2)
+
 
 def main(options: TrainSaliency) -> None:
     config = configure(options)
@@ -50,8 +64,11 @@ def main(options: TrainSaliency) -> None:
         ClickedPicture(picture, annotations.frames[key], annotations.areas.get(key, ()))
         for key, picture in annotations.pictures(find_bags(options.bags))
     ]
+    unlabelled = None
+    if options.pretraining:
+        unlabelled = unlabelled_pictures(find_bags(options.bags), config.preprocess, EVERY_S)
     began = time.monotonic()
-    model = train(options, config, pictures)
+    model = train(options, config, pictures, unlabelled)
     console().print(
         f"saliency: {options.out / PART} ({', '.join(model.config.roles)}) after {time.monotonic() - began:.0f} s"
     )
@@ -69,15 +86,34 @@ def configure(options: TrainSaliency) -> ModelConfig:
 
 def clicked_roles(config: SaliencyConfig, pictures: list[ClickedPicture]) -> SaliencyConfig:
     """With the roles that somebody clicked on, in the contract's order; where maps are of the role `plain`, which
-    takes every click, as it is."""
+    takes every click, as it is.
+
+    Raises:
+        DataError: some clicks have a role, and some have none.
+    """
     found = {mark.role for picture in pictures for mark in (*picture.clicks, *picture.areas)}
     if config.roles == (PLAIN_ROLE,) or not found:
         return config
+    if PLAIN_ROLE in found and len(found) > 1:
+        raise DataError(
+            f"some clicks have the roles {', '.join(sorted(found - {PLAIN_ROLE}))}, others have none; give each of "
+            "them one, or --roles plain, for which every click is the same"
+        )
     return dataclasses.replace(config, roles=tuple(role for role in (*ROLES, PLAIN_ROLE) if role in found))
 
 
-def train(options: TrainSaliency, config: ModelConfig, pictures: list[ClickedPicture]) -> SaliencyNet:
+def train(
+    options: TrainSaliency,
+    config: ModelConfig,
+    pictures: list[ClickedPicture],
+    unlabelled: NDArray[np.uint8] | None = None,
+    shared: Path | None = None,
+) -> SaliencyNet:
     """The recipe. Writes the part and returns the trained model.
+
+    Args:
+        unlabelled: (N, s, s, 3) cropped frames for `options.pretraining`.
+        shared: folder of the pretraining, where several trainings begin from one; None takes `out/pretraining`.
 
     Raises:
         DataError: no pictures, none with a click, or a click whose role has no map.
@@ -87,9 +123,20 @@ def train(options: TrainSaliency, config: ModelConfig, pictures: list[ClickedPic
         raise DataError(f"{len(pictures)} frames without a click cannot teach saliency; click on at least one")
     if options.roles is None:
         config = dataclasses.replace(config, saliency=clicked_roles(config.saliency, pictures))
+    if config.saliency.model == "frozen" and not (options.pretrained or options.weights or options.pretraining):
+        raise ConfigError(
+            "saliency.model 'frozen' reads the features of a backbone that knows something: give --pretrained (timm's "
+            "hub), --weights FILE (a download from there), or --pretraining 600 (on the bags' own frames)"
+        )
+    if options.lr is None:
+        options = dataclasses.replace(options, lr=PAPER_LR if options.pretrained or options.weights else LR)
     cv2.setNumThreads(0)  # its pool would fight torch's for the cores
     device = prepare(options)
     model = build_saliency(config.saliency, options.weights or options.pretrained).to(device)
+    if options.pretraining:
+        if unlabelled is None:
+            raise DataError("pretraining: there are no frames to pretrain on")
+        pretrain(model, unlabelled, options, options.pretraining, shared or options.out / "pretraining")
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=options.lr, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.iterations)
@@ -109,7 +156,8 @@ def train(options: TrainSaliency, config: ModelConfig, pictures: list[ClickedPic
         for iteration in run:
             inputs, targets = draw_batch(pictures, options.batch, iteration_rng(options.seed, iteration), how, config)
             model.train()
-            loss = saliency_loss(model(to_input(inputs).to(device)), torch.from_numpy(targets).to(device))
+            logits, target = model(to_input(inputs).to(device)), torch.from_numpy(targets).to(device)
+            loss = saliency_loss(logits, target, options.soft)
             run.check(loss, iteration)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -139,10 +187,7 @@ def draw_batch(
     inputs, targets = [], []
     for index in _spread(len(pictures), batch, rng):
         clicked = pictures[index]
-        points = [(click.u, click.v) for click in clicked.clicks]
-        for area in clicked.areas:
-            points.extend(area.handles())
-        picture, moved = augment(clicked.picture, np.array(points).reshape(-1, 2), rng, how)
+        picture, moved = augment(clicked.picture, clicked.points, rng, how)
         clicks = [
             dataclasses.replace(click, u=float(u), v=float(v))
             for click, (u, v) in zip(clicked.clicks, moved, strict=False)  # the areas' points come after the clicks'

@@ -53,20 +53,25 @@ class TrainSaliency(Training):
     """Begin with ImageNet weights from timm's hub (needs the network)."""
     weights: Path | None = None
     """Begin with those of this file: a download of what the hub has."""
+    pretraining: int = 0
+    """Iterations of painting what is hidden of the bags' frames, before the clicks are looked at."""
     iterations: int = 600
     batch: int = 8
-    lr: float = 3e-4
-    """Of AdamW, annealed by a cosine (paper)."""
+    lr: float | None = None
+    """Of AdamW, annealed by a cosine. None takes 3e-3, and with pretrained weights the paper's 3e-4."""
     weight_decay: float = 0.01
-    jitter: float = 1.0
-    """Strength of the paper's ColorJitter(0.4, 0.4, 0.4, 0.2); 0 switches it off."""
+    soft: float = 5.0
+    """Weight of the mean absolute difference of the maps, beside the paper's cross-entropy."""
+    jitter: float = 0.4
+    """Strength of the paper's ColorJitter(0.4, 0.4, 0.4, 0.2); 0 switches it off. At full strength it turns a red thing
+    into a green one, and a model of five frames then does without colours."""
     flips: bool = True
     """Horizontal and vertical flips (paper)."""
-    shapes: int = 3
+    shapes: int = 5
     """At most so many random shapes are pasted into a picture, as things that nobody clicked on."""
-    lookalikes: float = 0.0
+    lookalikes: float = 0.5
     """Share of those shapes that take the colour of something clicked."""
-    covered: float = 0.0
+    covered: float = 0.3
     """Probability that something covers a part of a clicked thing, up to the click itself."""
 
 
@@ -147,6 +152,9 @@ class TrainPolicy(Training):
     """Standard deviation of the noise on normalised proprioception."""
     embedding_noise: float = 0.0
     """Standard deviation of the noise on the normalised embedding."""
+    goal_shift: float = 0.05
+    """Until the object is grasped the goal is seen elsewhere, by so much [m], in every iteration: what is done there
+    must not depend on it, and ten demonstrations cannot tell."""
     holdout: int = 0
     """Last demos kept out of training and only scored, for a validation loss."""
     ladder: int = 4
@@ -219,18 +227,46 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSaliency:
-    """Score a bundle's saliency on recorded bags, against clicks that the simulator places."""
+    """Score saliency maps and their peaks on recorded bags or fresh scenes, against the simulator's clicks."""
 
-    bundle: Path
-    bags: Path
-    """Folder of recorded episodes with `sim/truth`."""
+    bundle: Path | None = None
+    """Whose saliency model."""
+    saliency: Path | None = None
+    """Or the saliency part (safetensors)."""
+    bags: Path | None = None
+    """Folder of recorded episodes with `sim/truth`; None takes scenes of the simulator."""
     clicks: Path | None = None
-    """The training clicks: their frames take no part."""
+    """The training clicks: their frames of the bags take no part."""
+    task: str | None = None
+    """Without bags: whose scenes; None takes the bundle's."""
+    seeds: str = "1000:1020"
+    """Without bags: which scenes, first:last+1 or a comma-separated list."""
+    perturbation: Perturbation = "distractors"
+    """Without bags: what the scenes have that demonstrations lack."""
     every_s: float = 0.5
     """Time between scored frames of an episode [s]."""
     engine: Engine = "auto"
     out: Path | None = None
     """Also write the scores as JSON."""
+
+
+SaliencyVariant = Literal["picanet", "unet", "unet_painted", "frozen"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaliencyStudy:
+    """Saliency models over numbers of clicked frames, on unseen scenes with unseen things; resumable."""
+
+    out: Path = Path("runs/saliency")
+    """Folder of the study: results.json, saliency.md and pictures."""
+    preset: Literal["tiny", "small", "full"] = "small"
+    """How much: two tasks in about an hour on two cores, or all four with three seeds."""
+    models: str = "64"
+    """Sizes of the models: a preset's name, or a JSON file with a configuration."""
+    variants: tuple[SaliencyVariant, ...] = ("picanet", "unet", "unet_painted", "frozen")
+    """What is compared; see training/saliency_study.py."""
+    device: Device = "auto"
+    threads: int = 2
 
 
 Arm = Literal["mean", "rgb"]

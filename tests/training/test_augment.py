@@ -54,3 +54,49 @@ def test_input_is_left_alone_and_draws_repeat() -> None:
     results = [augment(picture, points, np.random.default_rng(3), Augmentation()) for _ in range(2)]
     assert np.array_equal(picture, before)
     assert np.array_equal(results[0][0], results[1][0]) and np.array_equal(results[0][1], results[1][1])
+
+
+def _still(**changes: float) -> Augmentation:
+    return Augmentation(**{**dict(shift=0, rotation_deg=0, scale=0, flips=False, shapes=0, jitter=0), **changes})
+
+
+def test_lookalikes_have_the_colour_of_what_was_clicked() -> None:
+    picture = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    cv2.circle(picture, (48, 48), 6, (200, 20, 20), -1)
+    points = np.array([[0.5, 0.5]])
+
+    def red(how: Augmentation) -> float:
+        """Share of the pictures with something red besides."""
+        found = 0
+        for seed in range(40):
+            out, _ = augment(picture, points, np.random.default_rng(seed), how)
+            out[36:61, 36:61] = 128
+            found += bool(((out[..., 0] > 90) & (out[..., 1] < 60) & (out[..., 2] < 60)).any())
+        return found / 40
+
+    assert red(_still(shapes=6, lookalikes=1.0)) > 0.5 > 0.3 > red(_still(shapes=6))
+
+
+def test_something_covers_a_part_but_never_the_click() -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    point = np.array([[0.5, 0.5]])
+    near = 0
+    for seed in range(40):
+        out, moved = augment(picture, point, np.random.default_rng(seed), _still(covered=1.0))
+        changed = np.argwhere((out != picture).any(axis=2)) + 0.5
+        assert len(changed) and np.array_equal(moved, point)
+        distance = np.linalg.norm(changed / SIDE - 0.5, axis=1)
+        assert distance.min() > 0.5 / SIDE
+        near += distance.min() < 0.04
+    assert near > 20
+    assert np.array_equal(augment(picture, point, np.random.default_rng(0), _still())[0], picture)
+
+
+def test_solids_have_faces_of_several_shades() -> None:
+    picture = np.zeros((SIDE, SIDE, 3), np.uint8)
+    shades = [
+        len(np.unique(augment(picture, np.zeros((0, 2)), np.random.default_rng(seed), _still(shapes=1))[0] // 4))
+        for seed in range(40)
+    ]
+    assert np.median([n for n in shades if n > 1]) > 4

@@ -47,8 +47,7 @@ class FrozenHead(SaliencyNet):
         """At twice the finest stride, then at the finest."""
         if self.seen != self.config.image_size:
             pictures = F.interpolate(pictures, size=(self.seen, self.seen), mode="bilinear", align_corners=False)
-        learns = any(parameter.requires_grad for parameter in self.backbone.parameters())  # while it is pretrained
-        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+        with torch.no_grad():
             features = self.backbone(pictures)
         found = []
         x: Tensor | None = None

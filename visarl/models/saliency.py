@@ -50,6 +50,17 @@ class SaliencyNet(nn.Module):
         return finest_map(self(pictures), self.config.image_size)
 
 
+class Predict(nn.Module):
+    """A model's `predict` as a forward pass, for engines."""
+
+    def __init__(self, model: SaliencyNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.model.predict(pictures)
+
+
 def build_saliency(config: SaliencyConfig, pretrained: bool | Path = False) -> SaliencyNet:
     """The model that `config` describes, to be trained or to be filled with trained weights.
 

@@ -47,6 +47,13 @@ def test_the_loss_weighs_the_levels_as_the_paper_does() -> None:
             assert saliency_loss(logits[2:], target).item() == pytest.approx(weight * 0.6931472, rel=1e-5)
 
 
+def test_the_loss_may_also_weigh_how_far_the_finest_map_is_off() -> None:
+    target = torch.full((1, 1, 8, 8), 0.25)
+    logits = [torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 8, 8)]
+    more = saliency_loss(logits, target, soft=2.0) - saliency_loss(logits, target)
+    assert more.item() == pytest.approx(2.0 * 0.25, rel=1e-4)
+
+
 @EVERY
 @torch.no_grad()
 def test_one_map_a_role(config: SaliencyConfig) -> None:
