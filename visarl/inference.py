@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from visarl.aim import Tracker
 from visarl.bundle import Bundle
@@ -23,7 +23,7 @@ from visarl.estimators import Estimator, require
 from visarl.models.lstm_policy import Doer, LSTMPolicy
 from visarl.models.multimae import Encoder
 from visarl.models.readout import Readout
-from visarl.models.saliency import SaliencyNet, build_saliency
+from visarl.models.saliency import Predict, build_saliency
 from visarl.preprocess import crop, modality_input, saliency_input, shrink, to_input, unit_maps
 
 
@@ -42,7 +42,7 @@ class SaliencyModel:
             ConfigError: no such engine, or it is not installed.
         """
         self._preprocess, self._config = bundle.config.preprocess, bundle.config.saliency
-        model = _Predict(_load(build_saliency(self._config), bundle, "saliency"))
+        model = Predict(_load(build_saliency(self._config), bundle, "saliency"))
         size = self._config.image_size
         self._run = make_engine(model, [(3, size, size)], engine, threads, f"{bundle.id}-saliency")
 
@@ -218,17 +218,6 @@ class Policy:
         self._tracker = tracker
         action = self._normalisation.action(self._doer.act(torch.from_numpy(state)).numpy())
         return action.clip(self._contract.action.low, self._contract.action.high)
-
-
-class _Predict(nn.Module):
-    """A saliency model's `predict` as a forward pass."""
-
-    def __init__(self, model: SaliencyNet) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.model.predict(pictures)
 
 
 def _load(module: Any, bundle: Bundle, part: str) -> Any:

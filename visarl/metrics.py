@@ -95,6 +95,47 @@ def score_saliency(
     )
 
 
+def trivial_maps(truths: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
+    """Maps (N, H, W) that know nothing of the picture: what any model has to beat.
+
+    `zero`; `mean_map`, the truths' own mean, which knows where things usually are; `centre`, a Gaussian in the middle
+    with as much mass as the truths have.
+    """
+    mean = np.asarray(truths, np.float64).mean(axis=0)
+    maps = {"zero": np.zeros_like(mean), "mean_map": mean, "centre": centre_prior(mean.shape, float(mean.sum()))}
+    return {name: np.broadcast_to(one, np.shape(truths)) for name, one in maps.items()}
+
+
+def score_trivial(truths: NDArray[np.floating], clicks: list[NDArray[np.floating]]) -> dict[str, SaliencyScores]:
+    """`score_saliency` of each of `trivial_maps`."""
+    return {name: score_saliency(maps, truths, clicks) for name, maps in trivial_maps(truths).items()}
+
+
+def flicker(
+    predictions: NDArray[np.floating], truths: NDArray[np.floating], videos: NDArray[np.integer]
+) -> tuple[float, float]:
+    """How much maps change from one frame to the next that the truth does not: (flicker, change).
+
+    Args:
+        predictions: (N, ..., H, W) in [0, 1], frames of videos in their order.
+        truths: the same shape.
+        videos: (N,) which video a frame is of; frames of one follow each other.
+
+    Returns:
+        The mean absolute difference between the predictions' change and the truths', and, to compare it with, the
+        truths' own: a map that always is the same scores `change`.
+
+    Raises:
+        DataError: no frame follows another of its video.
+    """
+    follows = np.diff(videos) == 0
+    if not follows.any():
+        raise DataError("flicker: expected videos of two or more frames, found none")
+    predicted = np.diff(np.asarray(predictions, np.float64), axis=0)[follows]
+    true = np.diff(np.asarray(truths, np.float64), axis=0)[follows]
+    return float(np.abs(predicted - true).mean()), float(np.abs(true).mean())
+
+
 def centre_prior(shape: tuple[int, ...], mass: float) -> NDArray[np.float64]:
     """A Gaussian in the middle with a quarter of the picture's side as standard deviation, summing to `mass`."""
     height, width = shape

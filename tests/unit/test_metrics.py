@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from visarl.errors import DataError
-from visarl.metrics import centre_prior, score_saliency
+from visarl.metrics import centre_prior, flicker, score_saliency, score_trivial
 
 SIDE = 96
 SIGMA = 10 / 256 * SIDE
@@ -68,6 +68,39 @@ def test_mean_map_and_centre_prior(scene: tuple[np.ndarray, list[np.ndarray]]) -
     assert scores.mae == pytest.approx(scores.mae_mean_map) and scores.cc == pytest.approx(scores.cc_mean_map)
     prior = centre_prior((SIDE, SIDE), 7.0)
     assert prior.sum() == pytest.approx(7) and np.unravel_index(prior.argmax(), prior.shape)[0] in (47, 48)
+
+
+def test_every_figure_of_maps_that_know_nothing(scene: tuple[np.ndarray, list[np.ndarray]]) -> None:
+    truths, clicks = scene
+    model, trivial = score_saliency(truths, truths, clicks), score_trivial(truths, clicks)
+    assert list(trivial) == ["zero", "mean_map", "centre"]
+    assert [found.mae for found in trivial.values()] == pytest.approx(
+        [model.mae_zero, model.mae_mean_map, model.mae_centre]
+    )
+    for name, found in trivial.items():
+        assert all(np.isfinite(value) for value in dataclasses.astuple(found)), name
+        assert found.f_adaptive < 0.5 and found.nss < 0.5 * model.nss and found.kl > 0.5, name
+    assert trivial["mean_map"].cc == pytest.approx(model.cc_mean_map)
+
+
+def test_flicker_is_what_the_truth_does_not_do() -> None:
+    path = np.column_stack([np.linspace(0.2, 0.8, 10), np.full(10, 0.5)])
+    truths = np.stack([gaussians(point[None]) for point in path])
+    videos = np.repeat([0, 1], 5)
+    _, change = found = flicker(truths, truths, videos)
+    assert found[0] == 0 and change > 0
+    still = np.repeat(truths[:1], 10, axis=0)
+    assert flicker(still, truths, videos) == pytest.approx((change, change))
+    assert flicker(np.clip(truths + 0.01 * (np.arange(10) % 2)[:, None, None], 0, 2), truths, videos)[0] == (
+        pytest.approx(0.01)
+    )
+    # From the last frame of one video to the first of the next nothing is said.
+    jump = truths.copy()
+    jump[5:] = 0.5 * truths[:5]
+    assert flicker(jump, jump, videos)[0] == 0
+    assert flicker(jump, jump, videos)[1] < flicker(jump, jump, np.zeros(10))[1]
+    with pytest.raises(DataError, match="two or more frames"):
+        flicker(truths, truths, np.arange(10))
 
 
 def test_frames_without_clicks_count_in_the_errors_only(scene: tuple[np.ndarray, list[np.ndarray]]) -> None:
