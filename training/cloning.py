@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.common import Run, digest, iteration_rng, pick_device
-from visarl.aim import fit_camera, fit_plane
+from visarl.aim import REACH_SIZE, SCALES_M, fit_camera, fit_plane, reach
 from visarl.config import PolicyConfig, to_dict
 from visarl.contract import ArmContract
 from visarl.errors import DataError
@@ -28,6 +28,9 @@ from visarl.training_options import TrainPolicy
 
 EMBEDDING_FLOOR, PROPRIOCEPTION_FLOOR, TOOL_FLOOR_M, AXES_FLOOR = 0.05, 0.02, 0.01, 0.02
 """Least standard deviation to divide by: what hardly varies in ten demos must not be blown up when it does later."""
+
+GRASP, RELEASE = 1.0, -1.0
+"""Ways of the gripper's command."""
 
 Parts = dict[str, dict[str, Tensor]]
 """State dicts by part of a bundle: policy, and readout where it is learned."""
@@ -58,6 +61,16 @@ class Meaning:
     """Roles of the true positions (x, y, z) that begin it."""
     readout: Readout | None = None
     """Makes it from the tokens and is to be trained; None: it is what it is."""
+
+    @property
+    def aims(self) -> tuple[str, ...]:
+        """Roles of the targets."""
+        return self.keypoints[1:] or self.positions
+
+    @property
+    def goals(self) -> list[int]:
+        """Which of the targets are of no interest before something is grasped."""
+        return [k for k, role in enumerate(self.aims) if role == "goal" and "object" in self.aims]
 
 
 PLAIN = Meaning()
@@ -90,6 +103,7 @@ def clone(
     Raises:
         DataError: too few demos or steps; TrainingError: the loss breaks.
     """
+    demos = without_failed_tries(demos)
     kept = demos[: max(0, len(demos) - options.holdout)]
     if not kept or min(len(demo.actions) for demo in demos) < 2:
         raise DataError(
@@ -106,6 +120,7 @@ def clone(
     optimiser = torch.optim.AdamW(weights, lr=options.lr, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.iterations)
     data = [_tensors(demo, normalisation, contract) for demo in kept]
+    grasps, goals = [_turn(demo, GRASP) for demo in kept], meaning.goals
     arrays = [x.numpy() for triple in data for x in triple]
     arrays += [demo.tokens.numpy() for demo in kept if demo.tokens is not None]
     settings = {"model": to_dict(config), "data": digest(*arrays)}
@@ -117,7 +132,13 @@ def clone(
         for iteration in run:
             rng = iteration_rng(options.seed, iteration)
             chosen = rng.permutation(len(data))[: options.batch]
-            batch = [data[i] if readout is None else (_read(readout, kept[i]), *data[i][1:]) for i in chosen]
+            batch = []
+            for i in chosen:
+                embedding, arm, way, actions = data[i]
+                embedding = embedding if readout is None else _read(readout, kept[i])
+                for goal in goals:
+                    way = _elsewhere(way, goal, grasps[i], options.goal_shift * rng.standard_normal(2))
+                batch.append((embedding, arm, way, actions))
             states, targets, weight = _batch(batch, config.horizon, rng, noise)
             with torch.autocast(device.type, torch.bfloat16, enabled=options.amp and bf16(device)):
                 predicted, _ = model(states.to(device))
@@ -209,7 +230,9 @@ def _measured(
     tracked = [n.track_all(demo.embedding, demo.proprioception, contract) for demo in demos]
     tools = [tool_position(contract, demo.proprioception) for demo in demos]
     for target, role in zip(n.targets.astype(int), roles, strict=True):
-        moments = [_work(demo.actions[:, -1], tool, role) for demo, tool in zip(demos, tools, strict=True)]
+        # Where the hand never turns that way, it works where it is lowest.
+        turns = [_turn(demo, RELEASE if role == "goal" else GRASP) for demo in demos]
+        moments = [turn or int(tool[:, 2].argmin()) for turn, tool in zip(turns, tools, strict=True)]
         hand = np.array([tool[moment] for tool, moment in zip(tools, moments, strict=True)])
         points = np.array([t[moment, target : target + 3] for t, moment in zip(tracked, moments, strict=True)])
         planes.append(fit_plane(n.camera, hand, points))
@@ -217,19 +240,54 @@ def _measured(
     return replace(n, planes=np.array(planes), heights=np.array(heights))
 
 
-def _work(gripper: NDArray[np.float32], tool: NDArray[np.float64], role: str) -> int:
-    """The step at which the hand does its work on the thing of `role`: the last time that the gripper's command turns
-    that way; where it never does, when the hand is lowest.
+def without_failed_tries(demos: Sequence[Demonstration]) -> list[Demonstration]:
+    """Where a demo closes the hand more often than most do, what it did before it opened the hand for its last tries.
 
-    Args:
-        gripper: (T,) command, above 0 closes.
-        tool: (T, 3) [m].
+    One of ten demonstrations that opens the hand in mid-air, because the thing had slipped, teaches a clone to do so:
+    of what was slipping it has seen too little.
     """
-    wanted = -1.0 if role == "goal" else 1.0
+    closings = [_turns(demo, GRASP) for demo in demos]
+    usual = int(np.median([len(steps) for steps in closings])) if closings else 0
+    found = []
+    for demo, steps in zip(demos, closings, strict=True):
+        first = 0
+        if len(steps) > usual > 0:
+            opened = _turns(demo, RELEASE)
+            first = int(opened[opened < steps[-usual]][-1])
+        found.append(demo if not first else _from(demo, first))
+    return found
+
+
+def _from(demo: Demonstration, first: int) -> Demonstration:
+    return replace(
+        demo,
+        embedding=demo.embedding[first:],
+        proprioception=demo.proprioception[first:],
+        actions=demo.actions[first:],
+        tokens=None if demo.tokens is None else demo.tokens[first:],
+    )
+
+
+def _turns(demo: Demonstration, way: float) -> NDArray[np.int64]:
+    """The steps at which the gripper's command turns to `way`, `GRASP` or `RELEASE`."""
+    gripper = demo.actions[:, -1]
     moving = np.flatnonzero(np.abs(gripper) > 0.1)  # a person's finger rests between two pushes of the button
-    way = np.sign(gripper[moving]) * wanted
-    turns = moving[1:][(way[1:] > 0) & (way[:-1] < 0)]
-    return int(turns[-1] if len(turns) else tool[:, 2].argmin())
+    signs = np.sign(gripper[moving]) * way
+    return moving[1:][(signs[1:] > 0) & (signs[:-1] < 0)]
+
+
+def _turn(demo: Demonstration, way: float) -> int:
+    """The last of them; 0 where there is none."""
+    turns = _turns(demo, way)
+    return int(turns[-1]) if len(turns) else 0
+
+
+def _elsewhere(way: Tensor, target: int, before: int, shift: NDArray[np.float64]) -> Tensor:
+    """`way` as if, until the step `before`, the `target` had lain elsewhere on the table by `shift` (2,) [m]."""
+    moved, columns = way.clone(), slice(target * REACH_SIZE, (target + 1) * REACH_SIZE)
+    offset = SCALES_M[0] * way[:before, columns][:, :3].numpy() + np.append(shift, 0.0)
+    moved[:before, columns] = torch.from_numpy(reach(np.zeros(3), offset)).float()
+    return moved
 
 
 def _tensors(demo: Demonstration, n: Normalisation, contract: ArmContract) -> tuple[Tensor, ...]:

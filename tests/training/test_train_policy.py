@@ -70,11 +70,11 @@ def test_cloning_learns_and_uses_the_embedding(tmp_path: Path) -> None:
 
 def test_horizon_targets_end_with_the_episode(tmp_path: Path) -> None:
     horizon, lengths = 4, (7, 3)
-    data = [tuple(torch.randn(length, size) for size in (2, 3, 5)) for length in lengths]
+    data = [tuple(torch.randn(length, size) for size in (2, 1, 2, 5)) for length in lengths]
     states, targets, weights = _batch(data, horizon, np.random.default_rng(0), (0.0, 0.0))
     assert states.shape == (2, 7, 5) and targets.shape == (2, 7, horizon, 5) and weights.shape == (2, 7, horizon)
     assert weights.sum() == (7 + 6 + 5 + 4) + (3 + 2 + 1 + 0)
-    for (_, _, actions), target, weight in zip(data, targets, weights, strict=True):
+    for (*_, actions), target, weight in zip(data, targets, weights, strict=True):
         for t, h in weight.nonzero().tolist():
             assert torch.equal(target[t, h], actions[t + h])
 
