@@ -213,7 +213,7 @@ def save_part(path: Path, weights: Mapping[str, Tensor], description: Mapping[st
     for name, tensor in weights.items():
         tensor = tensor.detach().cpu().contiguous().clone()  # safetensors refuses tensors that share memory
         # Vectors stay: they are small, and the variances of batch norms leave the range of 16 bits.
-        if half and tensor.dtype == torch.float32 and tensor.ndim >= 2 and tensor.abs().max() < 6e4:
+        if half and tensor.dtype == torch.float32 and tensor.ndim >= 2 and (tensor.abs() < 6e4).all():
             tensor = tensor.half()
         tensors[name] = tensor
     partial = path.with_name(path.name + ".partial")

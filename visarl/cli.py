@@ -39,7 +39,7 @@ VERBS: dict[str, Verb] = {
     ),
     "click": Verb("visarl.options:Click", "visarl.click:main", "clicks of a simulated annotator on a few frames"),
     "train saliency": Verb(
-        "visarl.training_options:TrainSaliency", "training.train_saliency:main", "PiCANet from clicks on a few frames"
+        "visarl.training_options:TrainSaliency", "training.train_saliency:main", "saliency from clicks on a few frames"
     ),
     "label": Verb("visarl.training_options:Label", "training.label:main", "saliency maps for every recorded frame"),
     "train encoder": Verb(
@@ -52,9 +52,15 @@ VERBS: dict[str, Verb] = {
         "visarl.training_options:Evaluate", "training.evaluate:main", "success in the closed loop over given seeds"
     ),
     "score saliency": Verb(
-        "visarl.training_options:ScoreSaliency", "training.score:main", "predicted maps against clicks"
+        "visarl.training_options:ScoreSaliency", "training.score:main", "predicted maps and peaks against the truth"
     ),
     "probe": Verb("visarl.training_options:Probe", "training.probe:main", "where things are, read from an embedding"),
+    "study saliency": Verb(
+        "visarl.training_options:SaliencyStudy", "training.saliency_study:main", "saliency models over clicked frames"
+    ),
+    "study table5": Verb(
+        "visarl.training_options:Table5", "training.study.table5:main", "Table V in simulation, with controls"
+    ),
     "pipeline": Verb(
         "visarl.training_options:Pipeline", "training.pipeline:main", "all of it from nothing: record, train, evaluate"
     ),

@@ -140,9 +140,7 @@ def _videos(options: Table5, plan: Plan, figures: Figures, out: Path) -> dict[st
     return made
 
 
-def _film(
-    options: Table5, plan: Plan, figures: Figures, simulator: Simulator, success: bool, path: Path
-) -> int | None:
+def _film(options: Table5, plan: Plan, figures: Figures, simulator: Simulator, success: bool, path: Path) -> int | None:
     """Write the video; its scene, or None if there is none."""
     jobs = {job.name: job for job in plan.jobs}
     names = [f"starts/{OURS}/{simulator.task.name}-{seed}" for seed in range(options.seeds)]
