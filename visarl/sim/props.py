@@ -20,6 +20,8 @@ _GRIPPABLE: dict[str, Any] = {
 _ROLLING: dict[str, Any] = {**_GRIPPABLE, "condim": 6, "friction": [1.0, 0.02, 0.003]}
 """Rolling friction stands for the flat underside on which a real apple rests."""
 _LOOKS: dict[str, Any] = {"contype": 0, "conaffinity": 0, "mass": 0}
+_UNDRAWN = {"group": 3}
+"""Boxes where things touch a flat cylinder: of a cylinder itself MuJoCo finds one contact, and things sink in."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,19 @@ def _bread(body: Any) -> None:
 
 def _plate(body: Any) -> None:
     """A flat disc with a blue ring."""
-    solid = {"friction": [1.0, 0.02, 0.001], "condim": 4}
+    radius, half_height = 0.070, 0.004
+    square, side = radius * np.cos(np.pi / 4), radius * np.sin(np.pi / 8)
+    edge = (radius * np.cos(np.pi / 8) - square) / 2
+    solid = {"friction": [1.0, 0.02, 0.001], "condim": 4, **_UNDRAWN}
+    body.add("geom", type="box", size=[square, square, half_height], pos=[0, 0, half_height], **solid)
+    for x, y in ((1, 0), (0, 1), (-1, 0), (0, -1)):
+        size = [edge, side, half_height] if x else [side, edge, half_height]
+        body.add("geom", type="box", size=size, pos=[x * (square + edge), y * (square + edge), half_height], **solid)
+    disc: dict[str, Any] = {"type": "cylinder", **_LOOKS}
     white = [0.93, 0.94, 0.95, 1]
-    body.add("geom", name="plate", type="cylinder", size=[0.070, 0.004], pos=[0, 0, 0.004], rgba=white, **solid)
-    body.add("geom", type="cylinder", size=[0.062, 0.0002], pos=[0, 0, 0.0082], rgba=[0.16, 0.32, 0.62, 1], **_LOOKS)
-    body.add("geom", type="cylinder", size=[0.056, 0.0002], pos=[0, 0, 0.0085], rgba=[0.90, 0.91, 0.93, 1], **_LOOKS)
+    body.add("geom", name="plate", size=[radius, half_height], pos=[0, 0, half_height], rgba=white, **disc)
+    body.add("geom", size=[0.062, 0.0002], pos=[0, 0, 0.0082], rgba=[0.16, 0.32, 0.62, 1], **disc)
+    body.add("geom", size=[0.056, 0.0002], pos=[0, 0, 0.0085], rgba=[0.90, 0.91, 0.93, 1], **disc)
 
 
 _WALLS = 18
@@ -176,6 +186,15 @@ def _cup(radius: float, half_height: float, rgba: RGBA) -> Prop:
     return Prop(add, half_height, radius)
 
 
+def _disc(radius: float, half_height: float, rgba: RGBA) -> Prop:
+    def add(body: Any) -> None:
+        inside = [0.7 * radius, 0.7 * radius, half_height]
+        body.add("geom", type="box", size=inside, mass=0.08, **_GRIPPABLE, **_UNDRAWN)
+        body.add("geom", type="cylinder", size=[radius, half_height], rgba=rgba, **_LOOKS)
+
+    return Prop(add, half_height, radius)
+
+
 _TRAINING: dict[str, Prop] = {
     "green_cube": _box(0.020, 0.020, 0.020, (0.15, 0.50, 0.22, 1)),
     "yellow_ball": _ball(0.022, (0.88, 0.75, 0.15, 1)),
@@ -205,7 +224,7 @@ _UNSEEN: dict[str, dict[str, Prop]] = {
         "brown_tin": _cylinder(0.024, 0.034, (0.72, 0.46, 0.20, 1)),
         "potato": Prop(_potato, 0.021, 0.036),
     },
-    "plate": {"white_coaster": _cylinder(0.034, 0.004, (0.92, 0.93, 0.94, 1))},
+    "plate": {"white_coaster": _disc(0.034, 0.004, (0.92, 0.93, 0.94, 1))},
     "bowl": {"teal_cup": _cup(0.028, 0.024, (0.20, 0.46, 0.50, 1))},
 }
 """By the thing that they are like in colour or shape."""

@@ -100,9 +100,7 @@ class Simulator:
 
     # ---- scene -------------------------------------------------------------------------------------------------
 
-    def reset(
-        self, task: str | None = None, seed: int | None = None, perturbation: str | None = None
-    ) -> SceneTruth:
+    def reset(self, task: str | None = None, seed: int | None = None, perturbation: str | None = None) -> SceneTruth:
         """Start an episode: the scene of `task`, everything random drawn from `seed`. What is None stays as it is."""
         if seed is not None and seed < 0:
             raise SimulationError(f"seed {seed}: expected a number from 0 up")
