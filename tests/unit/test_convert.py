@@ -85,6 +85,14 @@ def test_clicks_of_the_simulated_annotator(tmp_path: Path, capsys: pytest.Captur
     assert "sim/truth" in capsys.readouterr().err
 
 
+def test_clicks_of_a_placing_task_have_three_roles(tmp_path: Path) -> None:
+    synthetic_bag(tmp_path / "bags" / "a", Scene(seconds=1.0, goal=True))
+    out = tmp_path / "clicks.json"
+    assert main(["click", "--frames", "2", "--bags", str(tmp_path / "bags"), "--out", str(out)]) == 0
+    for clicks in AnnotationFile.load(out).frames.values():
+        assert [click.role for click in clicks] == ["effector", "object", "goal"]
+
+
 @pytest.mark.parametrize("verb", ["convert", "click"])
 def test_an_out_that_cannot_be_written_is_told_before_a_bag_is_read(
     verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -12,6 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.tiny import TINY
 from tests.web.driver import REDO, UNDO, Page, Server, wait
 from training import train_saliency
+from visarl.bundle import load_part, save_part
 from visarl.config import to_dict
 from visarl.data.annotations import AnnotationFile, FrameKey, render
 from visarl.data.bags import find_bags
@@ -72,9 +73,12 @@ def test_a_session_from_opening_to_a_trained_suggestion(recorded: Path, tmp_path
         maps = render(found.frames[key], roles, 64, areas=found.areas[key])
         assert maps[2, 48, 51] == 1 and maps[2, 30, 30] == 0 and maps[1].max() == 1
         assert page.text("#progress span") == "1 of 4"
-        # Those that a model of the preset has no map of go again, or training would complain.
-        page.keys("m", "m", "m", Keys.DELETE)
-        assert page.marks() == [("clicks", "effector"), ("areas", "object")]
+        # Several roles need the effector: the page says so before training does.
+        assert not page.find("#rule").is_displayed()
+        page.keys("m", Keys.DELETE)
+        assert "Click the effector, too (key 1)" in page.text("#rule")
+        page.chord(*UNDO)
+        assert not page.find("#rule").is_displayed()
 
         # The next frame, all on the keyboard: cross, Enter, roles, sizes, removal, copy.
         page.keys("n")
@@ -92,7 +96,7 @@ def test_a_session_from_opening_to_a_trained_suggestion(recorded: Path, tmp_path
         (left,) = AnnotationFile.load(out).frames[FrameKey(*second)]
         assert left.sigma == pytest.approx(12.1 / 256) and left.v == pytest.approx(0.5)
         page.keys("v")
-        assert page.marks() == [("clicks", "effector"), ("clicks", "effector"), ("areas", "object")]
+        assert page.marks() == [("clicks", "effector")] * 2 + [("areas", "object"), ("areas", "goal")]
         page.keys("n", "s")  # the third is skipped, which leads on to the fourth
         wait(lambda: page.data("frame") == "shown" and page.here() not in (first, second), "the fourth frame")
         page.keys("e")
@@ -117,9 +121,10 @@ def test_a_session_from_opening_to_a_trained_suggestion(recorded: Path, tmp_path
         assert page.text("#progress span") == "3 of 4" and len(page.all("#others .frame")) == 1
         page.find("#proposals .frame").click()
         wait(lambda: page.data("frame") == "shown" and page.here() == first, "the first frame")
-        assert page.marks() == [("clicks", "effector"), ("areas", "object")]
+        assert page.marks() == [("clicks", "effector"), ("areas", "object"), ("areas", "goal")]
         assert page.errors() == []
         assert server.stop() == 130 and "Traceback" not in server.log
+        assert f"annotated frames: 4; `visarl train saliency --bags {recorded} --clicks {out}" in server.log
     finally:
         server.kill()
 
@@ -133,6 +138,7 @@ def test_a_session_from_opening_to_a_trained_suggestion(recorded: Path, tmp_path
         out=tmp_path / "part", bags=recorded, clicks=out, preset=str(preset), iterations=2, batch=2, threads=1
     )
     train_saliency.main(options)
+    assert load_part(tmp_path / "part" / train_saliency.PART)[1]["saliency"]["roles"] == ["effector", "object", "goal"]
     sure(tmp_path / "part" / train_saliency.PART)
     server = Server(recorded, out, "--saliency", str(tmp_path / "part" / train_saliency.PART)).start()
     try:
@@ -142,7 +148,7 @@ def test_a_session_from_opening_to_a_trained_suggestion(recorded: Path, tmp_path
         assert page.find("#suggestion").is_displayed() and page.marks() == []
         page.keys("a")
         page.saved()
-        assert {role for _, role in page.marks()} <= {"effector", "object"} and page.marks()
+        assert {role for _, role in page.marks()} <= {"effector", "object", "goal"} and page.marks()
         assert len(AnnotationFile.load(out).frames) == 5
         page.keys("m", Keys.ARROW_UP)  # corrected
         page.saved()
@@ -153,8 +159,6 @@ def test_a_session_from_opening_to_a_trained_suggestion(recorded: Path, tmp_path
 
 def sure(part: Path) -> None:
     """Two steps teach a model no peak: make its output high enough to suggest something."""
-    from visarl.bundle import load_part, save_part
-
     weights, description = load_part(part)
     last = max(name for name in weights if name.startswith("levels.") and name.endswith("predict.bias"))
     weights[last] += 5.0

@@ -35,7 +35,7 @@ def average(files: Sequence[AnnotationFile]) -> AnnotationFile:
     """One annotation of several people's, each of whom counts alike on the frames that he has annotated.
 
     Clicks of one role that lie close become one, in their middle, as high as the share of people who made it. Areas
-    become outlines as high as the share of people who painted there; holes in them are filled.
+    become outlines as high as the share of people who painted there.
 
     Raises:
         DataError: none given, or on different crops.
@@ -96,7 +96,7 @@ def _average_areas(people: Sequence[Sequence[Area]]) -> tuple[Area, ...]:
 
 
 def outlines(values: NDArray[np.floating], role: str, heights: Sequence[float] | None = None) -> list[Area]:
-    """A map (S, S) in [0, 1] as outlines at some heights, by default `LEVELS` even ones; holes are filled."""
+    """A map (S, S) in [0, 1] as outlines at some heights, by default `LEVELS` even ones."""
     import cv2
 
     found = []
@@ -106,12 +106,28 @@ def outlines(values: NDArray[np.floating], role: str, heights: Sequence[float] |
     for height in heights:
         mask = (smooth > (height + below) / 2).astype(np.uint8)
         below = height
-        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        for contour in contours:
-            few = cv2.approxPolyDP(contour, 1.0, True)
-            points = tuple(((x + 0.5) / side, (y + 0.5) / side) for x, y in few[:, 0].tolist())
+        contours, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+        few = [np.asarray(cv2.approxPolyDP(contour, 1.0, True)[:, 0], np.int32) for contour in contours]
+        for number, outline in enumerate(few):
+            if tree[0, number, 3] >= 0:  # a hole in another one
+                continue
+            for hole, (*_, parent) in zip(few, tree[0], strict=True):
+                if parent == number and len(hole) > 2:
+                    outline = _cut_out(outline, hole)
+            points = tuple(((x + 0.5) / side, (y + 0.5) / side) for x, y in outline.tolist())
             found.append(Area(points, role, 0.0 if len(points) > 2 else 1 / side, float(height)))
     return found
+
+
+def _cut_out(outline: NDArray[np.int32], hole: NDArray[np.int32]) -> NDArray[np.int32]:
+    """An outline (N, 2) that runs to the hole (M, 2), around it and back the same way: one line, nothing inside it.
+
+    OpenCV gives holes the other sense of rotation, so that it is a hole by every rule of filling.
+    """
+    apart = np.linalg.norm(outline[:, None] - hole[None], axis=2)
+    here, there = np.unravel_index(int(apart.argmin()), apart.shape)
+    around = np.roll(hole, -there, axis=0)
+    return np.concatenate([outline[: here + 1], around, around[:1], outline[here:]])
 
 
 def maps_archive(annotations: AnnotationFile) -> bytes:

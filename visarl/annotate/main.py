@@ -56,8 +56,23 @@ def main(options: Annotate) -> int:
     names = ["localhost"] if not token else ["localhost", own, f"{own}.local", options.host]
     print(f"annotate at {link(options.host, port, token)} (Ctrl-C ends; saved in {store.path})", flush=True)
     settings = uvicorn.Config(make_app(session, names), log_level="warning", timeout_graceful_shutdown=2)
-    uvicorn.Server(settings).run([listening])
+    try:
+        uvicorn.Server(settings).run([listening])
+    finally:
+        print(farewell(store, options.bags), flush=True)
     return 0
+
+
+def farewell(store: Store, bags: Path) -> str:
+    """What the person who closes the page has, and what comes next."""
+    try:
+        count = sum(frame.trains for frame in store.frames().values())
+    except DataError as error:  # somebody spoilt the file meanwhile: that is what has to be said
+        return str(error)
+    if not count:
+        return "nothing annotated" + ("" if store.path.exists() else f"; {store.path} is not written")
+    learn = f"visarl train saliency --bags {bags} --clicks {store.path} --out DIR"
+    return f"annotated frames: {count}; `{learn}` learns from them"
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -17,6 +17,8 @@ from visarl.preprocess import shrink
 
 LEAST = 0.25
 """A peak below this is no suggestion."""
+MOST = 3
+"""Clicks that are suggested for one role at most: two hands, three apples; more is noise."""
 NEAR = 3.0
 """What lies within so many standard deviations of a peak belongs to it."""
 
@@ -69,18 +71,33 @@ class Predictor:
             return self._run(np.stack([shrink(picture, self._size) for picture in pictures]))
 
     def suggest(self, picture: NDArray[np.uint8]) -> list[Suggestion]:
-        """At most one click a role on a cropped picture (s, s, 3), where its map has its peak."""
+        """A click for every peak of each role's map on a cropped picture (s, s, 3), at most MOST a role."""
         found = []
         for role, values in zip(self.roles, self.maps(picture[None])[0], strict=True):
-            peak, mask = _peak(values)
-            if peak < LEAST:
-                continue
-            rows, columns = np.nonzero(mask)
-            weights = values[rows, columns]
-            v = float(np.average(rows + 0.5, weights=weights)) / len(values)
-            u = float(np.average(columns + 0.5, weights=weights)) / len(values)
-            found.append(Suggestion(Click(u, v, role), peak))
+            for peak, mask in peaks(values):
+                rows, columns = np.nonzero(mask)
+                weights = values[rows, columns]
+                v = float(np.average(rows + 0.5, weights=weights)) / len(values)
+                u = float(np.average(columns + 0.5, weights=weights)) / len(values)
+                found.append(Suggestion(Click(u, v, role), peak))
         return found
+
+
+def peaks(values: NDArray[np.float32]) -> list[tuple[float, NDArray[np.bool_]]]:
+    """The heights of a map's (S, S) peaks, the highest first, and which of its pixels belong to each: at most MOST, of
+    at least LEAST, and none that is the flank of a higher one NEAR it."""
+    import cv2
+
+    size = len(values)
+    found: list[NDArray[np.float64]] = []
+    disc = _far(np.array([size // 2, size // 2]), size) <= 1
+    left = np.where(values < cv2.dilate(values, disc.astype(np.uint8)), np.float32(0), values)
+    while len(found) < MOST and left.max() >= LEAST:
+        found.append(_far(np.unravel_index(int(left.argmax()), left.shape), size))
+        left[found[-1] <= 1] = 0  # a plateau has many highest pixels
+    heights = [float(values[far == 0].item()) for far in found]
+    closest = np.min(found, axis=0) if found else None
+    return [(height, (far <= 1) & (far == closest)) for height, far in zip(heights, found, strict=True)]
 
 
 def doubts(maps: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -104,8 +121,12 @@ def least_sure(doubt: Sequence[float] | NDArray[np.float64], share: float) -> ND
 
 def _peak(values: NDArray[np.float32]) -> tuple[float, NDArray[np.bool_]]:
     """A map's (S, S) maximum, and which of its pixels lie around it."""
-    size = len(values)
-    row, column = np.unravel_index(int(values.argmax()), values.shape)
+    at = np.unravel_index(int(values.argmax()), values.shape)
+    return float(values[at]), _far(at, len(values)) <= 1
+
+
+def _far(at: Sequence[np.intp] | NDArray[np.int64], size: int) -> NDArray[np.float64]:
+    """How far each pixel of a map (size, size) is from the pixel `at`, squared; 1 is as far as what belongs to it."""
     near = np.arange(size)
-    rows, columns = (near - row) ** 2, (near - column) ** 2
-    return float(values[row, column]), rows[:, None] + columns[None, :] <= (NEAR * SIGMA * size) ** 2
+    rows, columns = (near - at[0]) ** 2, (near - at[1]) ** 2
+    return np.asarray((rows[:, None] + columns[None, :]) / (NEAR * SIGMA * size) ** 2)

@@ -53,7 +53,7 @@ class Session:
     """The nameless annotator's file; those of others lie beside it."""
     annotator: str
     roles: Sequence[str]
-    """Those that the preset's model has maps of."""
+    """Those of the preset; training takes the ones that were clicked, unless this is `plain` alone."""
     proposals: Sequence[Proposal]
     predictor: Predictor | None = None
     token: str = ""
@@ -141,13 +141,11 @@ def make_app(session: Session, names: Iterable[str] = ("localhost",)) -> FastAPI
             "annotators": annotators(session.out),
             "out": session.out.name,
             "roles": [
-                {
-                    "name": role,
-                    "colour": colour,
-                    "trained": role in session.roles or tuple(session.roles) == (PLAIN_ROLE,),
-                }
+                {"name": role, "colour": colour}
                 for role, colour in zip((*ROLES, PLAIN_ROLE), (*COLOURS, PLAIN_COLOUR), strict=True)
             ],
+            # Several roles cannot be trained without it; they mean nothing where the preset has one map of all.
+            "first": "" if tuple(session.roles) == (PLAIN_ROLE,) else ROLES[0],
             "sigma": SIGMA,
             "limit": UPLOAD_LIMIT,
             "model": session.predictor is not None,

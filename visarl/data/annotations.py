@@ -135,13 +135,20 @@ class AnnotationFile:
         Raises:
             DataError: missing, damaged, of another format, or, where `preprocess` is given, clicked on another crop.
         """
+        if not Path(path).exists():
+            raise DataError(
+                f"{path}: no such file; `visarl annotate --bags DIR --out {path}` makes it, or `visarl click`"
+            )
         return cls.parse(read_json(Path(path)), str(path), preprocess)
 
     @classmethod
     def parse(cls, content: dict[str, Any], where: str, preprocess: PreprocessConfig | None = None) -> AnnotationFile:
         """The inverse of `content`; `where` names it in the errors, which are those of `load`."""
         if content.get("format") != FORMAT:
-            raise DataError(f"{where}: expected annotations of format {FORMAT!r}, found {content.get('format')!r}")
+            raise DataError(
+                f"{where}: expected annotations of format {FORMAT!r}, found {content.get('format')!r}; give a file "
+                "that `visarl annotate` or `visarl click` has written"
+            )
         try:
             found = cls(from_dict(PreprocessConfig, content["preprocess"]))
             for entry in content["frames"]:
@@ -153,7 +160,10 @@ class AnnotationFile:
                 if areas:
                     found.areas[key] = areas
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{where}: damaged annotations, {type(error).__name__}: {error}") from error
+            raise DataError(
+                f"{where}: damaged annotations, {type(error).__name__}: {error}; replace the file by a good copy, or "
+                "remove it and annotate anew"
+            ) from error
         if preprocess is not None and preprocess.crop != found.preprocess.crop:
             raise DataError(
                 f"{where}: its clicks are on the crop {found.preprocess.crop}, expected {preprocess.crop}; annotate "
@@ -173,7 +183,10 @@ class AnnotationFile:
         found: dict[FrameKey, NDArray[np.uint8]] = {}
         for name in sorted({key.bag for key in self.frames}):
             if name not in by_name:
-                raise DataError(f"annotated bag {name!r} is not there; {suggest(name, by_name)}")
+                raise DataError(
+                    f"annotated bag {name!r} is not there; put it back, or take its frames out of the clicks; "
+                    f"{suggest(name, by_name)}"
+                )
             with Bag(by_name[name]) as bag:
                 wanted = {(key.topic, key.stamp_ns) for key in self.frames if key.bag == name}
                 for topic, stamp, _, data in bag.raw({topic for topic, _ in wanted}):
@@ -182,7 +195,9 @@ class AnnotationFile:
                         found[FrameKey(name, stamp, topic)] = crop(image, self.preprocess)
         missing = sorted(set(self.frames) - set(found))
         if missing:
-            raise DataError(f"annotated frame is not in its bag: {missing[0]}; was the bag recorded again?")
+            raise DataError(
+                f"annotated frame is not in its bag: {missing[0]}; was the bag recorded again? Then annotate it anew"
+            )
         return [(key, found[key]) for key in sorted(found)]
 
 

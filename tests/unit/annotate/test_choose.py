@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tests.unit.data.synthetic import Scene, compressed, synthetic_bag, synthetic_messages, write_bag
 from visarl.annotate.choose import propose
 from visarl.annotate.library import BagGone, Library
-from visarl.annotate.predict import doubts, least_sure
+from visarl.annotate.predict import doubts, least_sure, peaks
 from visarl.config import PreprocessConfig
 from visarl.data.annotations import Click as Mark
 from visarl.data.annotations import FrameKey, render, truth_clicks
@@ -98,6 +98,25 @@ def test_what_is_done_is_not_proposed_again(library: Library) -> None:
     near = {proposal.key for proposal in propose(library, 30, done={between})}
     stamps = [key.stamp_ns for key in near if key.bag == "ep1"]
     assert between not in near and min(abs(stamp - between.stamp_ns) for stamp in stamps) > 30_000_000
+
+
+def at(*marks: tuple[float, float, float]) -> np.ndarray:
+    """A map of one role with marks of the heights given: u, v, height."""
+    return render([Mark(u, v, "object", weight=height) for u, v, height in marks], ("object",), 64)[0]
+
+
+def test_every_peak_that_is_high_enough_is_suggested_and_no_flank() -> None:
+    found = peaks(at((0.2, 0.5, 0.9), (0.8, 0.5, 0.6), (0.5, 0.1, 0.2)))
+    assert [round(height, 1) for height, _ in found] == [0.9, 0.6]  # the third is too low
+    assert [mask[32, 12] for _, mask in found] == [True, False] and found[1][1][32, 51]
+    (_, left), (_, right) = peaks(at((0.42, 0.5, 0.9), (0.58, 0.5, 0.8)))  # each pixel is of the nearer one alone
+    assert left[32, 30] and not right[32, 30] and right[32, 33] and not left[32, 33]
+    wide = render([Mark(0.5, 0.5, "object", sigma=0.15)], ("object",), 64)[0]
+    assert len(peaks(wide)) == 1
+    assert len(peaks(at((0.50, 0.5, 0.9), (0.58, 0.5, 0.8)))) == 1  # one thing with two bumps
+    crowd = [(u, v, 0.5 + 0.1 * u) for u in (0.1, 0.5, 0.9) for v in (0.1, 0.9)]
+    assert [round(height, 2) for height, _ in peaks(at(*crowd))] == [0.59, 0.59, 0.54]
+    assert peaks(at()) == [] and len(peaks(np.ones((64, 64), np.float32))) <= 3
 
 
 def test_doubt_is_small_for_one_high_peak_only() -> None:

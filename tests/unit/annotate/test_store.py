@@ -25,6 +25,7 @@ from visarl.options import Annotate
 SMALL = PreprocessConfig(size=64)
 KEY = FrameKey("ep0", 1_795_252_449_081_240_020)  # larger than a double holds
 CLICK = Click(0.25, 0.5, "effector")
+ANGLES = np.linspace(0, 2 * np.pi, 60)
 BOX = Area(((0.5, 0.5), (0.75, 0.5), (0.75, 1.0), (0.5, 1.0)), "object")
 STROKE = Area(((0.2, 0.2), (0.8, 0.2)), "goal", width=0.1, weight=0.5)
 
@@ -193,6 +194,22 @@ def test_people_are_averaged() -> None:
     both = exchange.average([one, one])
     assert render((), ("object",), 128, areas=both.areas[KEY]).max() == 1
     assert [click.weight for click in both.frames[KEY]] == [1, 1]
+
+
+def test_holes_are_averaged_too() -> None:
+    u, v = 0.5 + 0.3 * np.cos(ANGLES), 0.5 + 0.3 * np.sin(ANGLES)
+    ring = Area(tuple(zip(u, v, strict=True)), "object", width=0.1)
+    block = Area(((0.4, 0.4), (0.6, 0.4), (0.6, 0.6), (0.4, 0.6)), "object", weight=0.5)  # in its middle
+    people = [AnnotationFile(SMALL, {KEY: ()}, {KEY: (ring, block)})] * 2
+    wanted = render((), ("object",), 128, areas=(ring, block))[0]
+    found = render((), ("object",), 128, areas=exchange.average(people).areas[KEY])[0]
+    assert found[64, 64] == 0.5 and found[64, 40] == 0 and found[64, 26] == 1
+    assert np.abs(found - wanted).mean() < 0.02
+    holes = Area(((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9)), "object")
+    values = render((), ("object",), 128, areas=(holes,))[0]
+    values[30:50, 30:50] = values[70:90, 70:90] = values[30:50, 70:90] = 0  # several in one
+    found = render((), ("object",), 128, areas=exchange.outlines(values, "object", [1.0]))[0]
+    assert np.abs(found - values).mean() < 0.02 and found[40, 40] == found[80, 80] == found[40, 80] == 0
 
 
 def test_clicks_far_apart_or_of_one_person_do_not_merge() -> None:

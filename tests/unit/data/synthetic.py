@@ -18,7 +18,7 @@ from visarl.data.messages import typestore
 
 T0_NS = 1_700_000_000_000_000_000
 TASK = "pick_red_block"
-EFFECTOR, OBJECT = (255, 255, 0), (255, 0, 0)
+EFFECTOR, OBJECT, GOAL = (255, 255, 0), (255, 0, 0), (0, 0, 255)
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Scene:
     idle_head_s: float = 0.0
     idle_tail_s: float = 0.0
     truth: bool = True
+    goal: bool = False
+    """A task of placing: a blue plate, the third role."""
     width: int = 640
     height: int = 480
     seed: int = 0
@@ -62,16 +64,18 @@ def vector(x: float = 0.0, y: float = 0.0, z: float = 0.0, kind: str = "Vector3"
     return make(f"geometry_msgs/msg/{kind}", x=float(x), y=float(y), z=float(z))
 
 
-def place(scene: Scene, seconds: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """(u, v) of the effector and of the object, as shares of the frame: the hand moves, the block stays."""
+def place(scene: Scene, seconds: float) -> list[tuple[float, float]]:
+    """(u, v) of the effector, the object and, where there is one, the goal, as shares of the frame: only the hand
+    moves."""
     share = seconds / max(scene.seconds, 1e-9)
-    return (0.3 + 0.3 * share, 0.3 + 0.2 * share), (0.6, 0.7 - 0.01 * (scene.seed % 10))
+    found = [(0.3 + 0.3 * share, 0.3 + 0.2 * share), (0.6, 0.7 - 0.01 * (scene.seed % 10))]
+    return [*found, (0.35, 0.75)] if scene.goal else found
 
 
 def picture(scene: Scene, seconds: float) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB: a yellow hand and a red block on grey."""
+    """(H, W, 3) uint8 RGB: a yellow hand, a red block and perhaps a blue plate on grey."""
     image = np.full((scene.height, scene.width, 3), 110, np.uint8)
-    for (u, v), colour in zip(place(scene, seconds), (EFFECTOR, OBJECT), strict=True):
+    for (u, v), colour in zip(place(scene, seconds), (EFFECTOR, OBJECT, GOAL), strict=False):
         cv2.circle(image, (round(u * scene.width), round(v * scene.height)), 14, colour, -1)
     return image
 
@@ -128,11 +132,11 @@ def truth(scene: Scene, stamp_ns: int, seconds: float, success: bool) -> Any:
         header=header(stamp_ns, CAMERA_FRAME),
         task=TASK,
         seed=scene.seed,
-        names=["effector", "object"],
+        names=["effector", "object", "goal"][: len(points)],
         positions=[vector(u, v, seconds, kind="Point") for u, v in points],
         u=np.array([u for u, _ in points]),
         v=np.array([v for _, v in points]),
-        visible=np.array([True, True]),
+        visible=np.ones(len(points), bool),
         success=success,
         success_ever=success,
     )

@@ -72,14 +72,16 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "expected a JSON file"),
+        (None, "clicks.json: no such file; `visarl annotate --bags DIR --out .*clicks.json` makes it"),
+        ("{", "expected a JSON file, .*; replace it by a good copy, or remove it"),
         ("[]", "expected a JSON object"),
-        ('{"format": "labelme"}', "expected annotations of format"),
-        ('{"format": "visarl-annotations-1"}', "damaged annotations, KeyError"),
+        ('{"format": "labelme"}', "expected annotations of format .*'labelme'; give a file that `visarl annotate`"),
+        ('{"format": "visarl-annotations-1"}', "damaged annotations, KeyError.*; replace the file by a good copy"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "clicks.json").write_text(content)
+def test_other_files_are_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "clicks.json").write_text(content)
     with pytest.raises(DataError, match=message):
         AnnotationFile.load(tmp_path / "clicks.json")
 
@@ -123,7 +125,7 @@ def test_keys_survive_another_order_of_bags(bags: list[Path]) -> None:
 
 
 def test_annotated_frames_that_are_gone(bags: list[Path]) -> None:
-    with pytest.raises(DataError, match="annotated bag 'ep9' is not there; did you mean"):
+    with pytest.raises(DataError, match="annotated bag 'ep9' is not there; put it back, .*; did you mean 'ep2'"):
         AnnotationFile(SMALL, {FrameKey("ep9", 1): ()}).pictures(bags)
     with pytest.raises(DataError, match="was the bag recorded again"):
         AnnotationFile(SMALL, {FrameKey("ep0", 1): ()}).pictures(bags)

@@ -181,8 +181,18 @@ class App {
     else this.panel.toast(by > 0 ? this.#finished() : "This is the first proposed frame.");
   }
 
+  // What training would refuse, in a sentence; empty where it will take what there is.
+  rule() {
+    const { first } = this.session, used = new Set();
+    for (const { content } of this.sheets.values())
+      if (isDone(content)) for (const { role } of [...content.clicks, ...content.areas]) used.add(role);
+    if (!first || used.size < 2 || used.has(first)) return "";
+    return `Click the ${first}, too (key 1): of several roles, training needs the ${first}, from which the policy aims.`;
+  }
+
   #finished() {
     const open = this.session.proposals.filter((p) => !this.#touched(p)).length;
+    if (!open && this.rule()) return this.rule();
     return open
       ? `This is the last proposed frame; ${open} before it ${open > 1 ? "are" : "is"} still open.`
       : `All proposed frames are done. Train with ${this.file}, or annotate any other frame.`;

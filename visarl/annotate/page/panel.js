@@ -52,13 +52,11 @@ export class Panel {
     location.search = search;
   }
 
-  #role({ name, colour, trained }, index) {
+  #role({ name, colour }, index) {
     const dot = element("i"), button = element("button", {}, dot, name, element("kbd", { textContent: index + 1 }));
     button.style.setProperty("--role", `rgb(${colour.join(" ")})`);
     button.setAttribute("role", "radio");
     button.dataset.role = name;
-    button.classList.toggle("untrained", !trained);
-    if (!trained) button.title = "The preset has no map of this role: training asks to add it to saliency.roles";
     button.onclick = () => { this.app.choose(name); $("#canvas").focus(); };
     return button;
   }
@@ -126,6 +124,8 @@ export class Panel {
     const done = app.done(), all = app.session.proposals.length;
     $("#progress i").style.width = `${all ? (100 * done) / all : 0}%`;
     $("#progress span").textContent = `${done} of ${all}`;
+    $("#rule").textContent = app.rule();
+    $("#rule").hidden = !app.rule();
     $("#state").hidden = state !== "empty" && state !== "skipped";
     $("#state").textContent = state === "empty" ? "Nothing in this frame matters" : "Skipped: training does not see this frame";
     $("[data-do=zoom-fit]").textContent = `${Math.round(100 * stage.zoom)} %`;
