@@ -252,9 +252,7 @@ def test_what_a_kill_left_behind_is_overwritten(tmp_path: Path, preset: Path) ->
     EpisodeFile(out, PREPROCESS).close()
 
 
-def test_an_unwritable_place_is_told_at_once(
-    tmp_path: Path, preset: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unwritable_place_is_told_at_once(tmp_path: Path, preset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("no folder")
     for place, message in ((tmp_path / "file" / "a.h5", "is a file and no folder"), (tmp_path, "is a folder")):
         assert main(words(place, preset, "--episodes", "400")) == 1
