@@ -60,44 +60,80 @@ def probe(options: Probe) -> dict[str, Any]:
         ConfigError: maps or seeds that the options do not provide for.
         BundleError: a part that cannot be used.
     """
-    device = pick_device(options.device)
-    torch.set_num_threads(options.threads)
-    encoder, preprocess = load_encoder(options.encoder, device)
-    mapper = Mapper(options, preprocess, device) if "saliency" in encoder.config.inputs else None
-    seeds = parse_seeds(options.seeds)
+    result = probe_all([options])[0]
+    if options.out is not None:
+        write_json(options.out, result)
+    return result
+
+
+def probe_all(several: Sequence[Probe]) -> list[dict[str, Any]]:
+    """The same of several encoders on the same frames, which are drawn once. The first one's options say which frames.
+
+    Raises:
+        ConfigError: also where two encoders look at differently prepared pictures; BundleError.
+    """
+    options = several[0]
+    seeds, scenes = parse_seeds(options.seeds), TRAIN_SEEDS[: options.scenes]
     if set(seeds) & set(TRAIN_SEEDS) or options.scenes > len(TRAIN_SEEDS):
         raise ConfigError(
             f"seeds {options.seeds}: expected scenes that training never sees, {TRAIN_SEEDS.stop} and above, and at "
             f"most {len(TRAIN_SEEDS)} training scenes"
         )
-    others = [name for name in encoder.config.inputs if name in ESTIMATED]
-    scenes = TRAIN_SEEDS[: options.scenes]
+    torch.set_num_threads(options.threads)
+    probed = [Probed(one) for one in several]
+    preprocess = probed[0].preprocess
+    for one in probed:
+        if one.preprocess != preprocess:
+            raise ConfigError(
+                f"{one.options.encoder}: made for {one.preprocess}, {options.encoder} for {preprocess}; probe each "
+                "alone"
+            )
+    others = sorted({name for one in probed for name in one.encoder.config.inputs if name in ESTIMATED})
     learnt = scene_frames(
         options.task, scenes, options.every, preprocess, disturbance=DISTURBANCE_M_S, modalities=others
     )
-    features = embed(encoder, learnt, mapper)
-    models = {name: Ridge(x, _targets(learnt), learnt.scenes) for name, x in features.items()}
+    for one in probed:
+        one.learn(learnt)
     trivial = _targets(learnt).mean(axis=0)
-    errors: dict[str, Any] = {}
     for condition in options.conditions:
         views = scene_frames(options.task, seeds, options.every, preprocess, condition, modalities=others)
-        seen = embed(encoder, views, mapper)
-        predicted = {name: model.predict(seen[name]) for name, model in models.items()}
-        predicted["trivial"] = np.broadcast_to(trivial, (len(views.pictures), len(trivial)))
-        errors[condition] = {name: _errors(values, views) for name, values in predicted.items()}
-    result = {
-        "task": options.task,
-        "encoder": options.encoder.parent.name or options.encoder.name,
-        "modalities": encoder.config.modalities,
-        "inputs": encoder.config.inputs,
-        "maps": options.maps,
-        "train_frames": len(learnt.pictures),
-        "seeds": options.seeds,
-        "error_mm": errors,
-    }
-    if options.out is not None:
-        write_json(options.out, result)
-    return result
+        for one in probed:
+            one.ask(condition, views, np.broadcast_to(trivial, (len(views.pictures), len(trivial))))
+    return [
+        {
+            "task": options.task,
+            "encoder": one.options.encoder.parent.name or one.options.encoder.name,
+            "modalities": one.encoder.config.modalities,
+            "inputs": one.encoder.config.inputs,
+            "maps": one.options.maps,
+            "train_frames": len(learnt.pictures),
+            "seeds": options.seeds,
+            "error_mm": one.errors,
+        }
+        for one in probed
+    ]
+
+
+class Probed:
+    """One encoder, and what the regression on its embeddings gets right."""
+
+    def __init__(self, options: Probe) -> None:
+        device = pick_device(options.device)
+        self.options, self.errors = options, dict[str, Any]()
+        self.encoder, self.preprocess = load_encoder(options.encoder, device)
+        sees_maps = "saliency" in self.encoder.config.inputs
+        self._mapper = Mapper(options, self.preprocess, device) if sees_maps else None
+        self._models: dict[str, Ridge] = {}
+
+    def learn(self, frames: TrueFrames) -> None:
+        features = embed(self.encoder, frames, self._mapper)
+        self._models = {name: Ridge(x, _targets(frames), frames.scenes) for name, x in features.items()}
+
+    def ask(self, condition: str, frames: TrueFrames, trivial: NDArray[np.float64]) -> None:
+        """Adds to `errors`, beside those of the answer `trivial`."""
+        seen = embed(self.encoder, frames, self._mapper)
+        predicted = {name: model.predict(seen[name]) for name, model in self._models.items()} | {"trivial": trivial}
+        self.errors[condition] = {name: _errors(values, frames) for name, values in predicted.items()}
 
 
 class Mapper:

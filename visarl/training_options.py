@@ -364,6 +364,9 @@ class Table5:
     saliency_iterations: int = TrainSaliency.iterations
     encoder_iterations: int = 1000
     policy_iterations: int = TrainPolicy.iterations
+    probe_scenes: int = 60
+    """Training scenes of a task from which a regression learns to read places from the frozen embeddings; it is asked
+    about half as many of evaluation."""
     graph_starts: int = 5
     """Starts a task of our arm that are done again over the ROS graph."""
     limit_s: float | None = None

@@ -19,6 +19,8 @@ class EncoderKind:
     inputs: tuple[str, ...]
     """In use."""
     maps: Maps = "predicted"
+    full_decoder: bool = False
+    """Whether pretraining paints every masked patch with the paper's decoder, whatever the preset says."""
 
 
 ENCODERS = {
@@ -27,6 +29,17 @@ ENCODERS = {
     "saliency": EncoderKind(("rgb", "saliency"), ("rgb", "saliency")),
     "shuffled": EncoderKind(("rgb", "saliency"), ("rgb", "saliency"), "shuffled"),
     "oracle": EncoderKind(("rgb", "saliency"), ("rgb", "saliency"), "oracle"),
+    "full_decoder": EncoderKind(("rgb", "saliency"), ("rgb", "saliency"), full_decoder=True),
+}
+
+
+ENCODER_TITLES = {
+    "rgb": "RGB",
+    "pretraining_only": "RGB, saliency in pretraining only",
+    "saliency": "RGB + saliency",
+    "shuffled": "RGB + shuffled saliency",
+    "oracle": "RGB + oracle saliency",
+    "full_decoder": "RGB + saliency, full decoder in pretraining",
 }
 
 

@@ -7,11 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from training import label, score, train_encoder, train_policy, train_saliency
+from training import label, probe, score, train_encoder, train_policy, train_saliency
 from training.agents import BundleAgent, DiagnosticAgent, GivenMapsAgent, Maps
 from training.closed_loop import Agent, run_start
+from training.common import write_json
 from visarl.sim.tabletop import Simulator
-from visarl.training_options import Label, ScoreSaliency, TrainEncoder, TrainPolicy, TrainSaliency
+from visarl.training_options import Label, Probe, ScoreSaliency, TrainEncoder, TrainPolicy, TrainSaliency
 
 
 def saliency(fresh: bool, options: TrainSaliency) -> dict[str, Any]:
@@ -26,8 +27,16 @@ def labels(fresh: bool, options: Label) -> dict[str, Any]:
     return {}
 
 
-def encoder(fresh: bool, options: TrainEncoder) -> dict[str, Any]:
-    """Pretrain an encoder on all tasks' pictures."""
+def encoder(fresh: bool, options: TrainEncoder, config: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Pretrain an encoder on all tasks' pictures.
+
+    Args:
+        config: instead of the options' preset.
+    """
+    if config is not None:
+        path = options.out / "preset.json"
+        write_json(path, config)
+        options = replace(options, preset=str(path))
     train_encoder.main(replace(options, restart=fresh))
     return {}
 
@@ -66,6 +75,11 @@ def rollouts(
 def saliency_scores(fresh: bool, options: ScoreSaliency) -> dict[str, Any]:
     """The predicted maps on demonstrations that nothing was trained on."""
     return score.score(options)
+
+
+def probes(fresh: bool, kinds: list[str], several: list[Probe]) -> dict[str, Any]:
+    """What encoders know of a task's scenes, all of them asked about the same frames; `error_mm` by kind."""
+    return {kind: found["error_mm"] for kind, found in zip(kinds, probe.probe_all(several), strict=True)}
 
 
 @lru_cache(maxsize=1)

@@ -95,6 +95,7 @@ def table5(
                 }
                 for arm in options.arms
             },
+            "probe": {task: figures[f"probe/{task}"] for task in options.tasks if f"probe/{task}" in figures},
             "saliency": {task: figures[f"score/{task}"] for task in options.tasks if f"score/{task}" in figures},
             "graph": graph,
         },

@@ -19,10 +19,10 @@ from training import evaluate, train_encoder, train_policy, train_saliency
 from training.collect import Collection, collect
 from training.common import console, provenance
 from training.stages import Stages, settings_of
-from training.study import results, showcase
+from training.study import probes, results, showcase
 from training.study.arms import ARMS, ENCODERS, OURS, EncoderKind
 from training.study.jobs import Figures, Job, Plan, estimate, executor, run
-from visarl.config import ModelConfig, get_preset
+from visarl.config import ModelConfig, get_preset, to_dict
 from visarl.errors import ConfigError, suggest
 from visarl.process import commit
 from visarl.sim.seeds import EVALUATION_SEEDS, VALIDATION_SEEDS
@@ -43,6 +43,8 @@ STATE_PART = "policy.safetensors"
 SALIENCY_STEP_S, RGB_IMAGE_S, BOTH_IMAGE_S, POLICY_STEP_S, START_S = 0.35, 0.006, 0.011, 0.09, 7.0
 """What a training step of a saliency model, a picture in pretraining (RGB alone, with saliency), a training step of a
 policy and a start take on one core of an AMD EPYC with AVX-512. Only the estimate uses them."""
+FULL_IMAGE_S = 0.02
+"""A picture in pretraining with the paper's decoder."""
 RECORDING_S, GRAPH_START_S = 18.0, 20.0
 """A demonstration and a start over the graph take about so long, in real time."""
 
@@ -135,10 +137,12 @@ def make_plan(options: Table5, config: ModelConfig, collections: list[Collection
     shared: dict[str, Any] = {"device": options.device, "threads": 1}
     jobs: list[Job] = []
 
-    def add(name: str, function: str, wanted: Any, after: tuple[str, ...], seconds: float) -> None:
+    def add(
+        name: str, function: str, wanted: Any, after: tuple[str, ...], seconds: float, model: ModelConfig = config
+    ) -> None:
         known = tuple(one for one in after if stages is not None or not one.startswith("demos/"))
-        settings = settings_of(wanted, config)
-        jobs.append(Job(name, f"{CELLS}:{function}", {"options": wanted}, settings, known, seconds))
+        arguments = {"options": wanted} | ({} if model is config else {"config": to_dict(model)})
+        jobs.append(Job(name, f"{CELLS}:{function}", arguments, settings_of(wanted, model), known, seconds))
 
     kinds = {ARMS[arm].encoder: ENCODERS[str(ARMS[arm].encoder)] for arm in options.arms if ARMS[arm].encoder}
     for one in collections if any("saliency" in kind.modalities for kind in kinds.values()) else []:
@@ -152,8 +156,11 @@ def make_plan(options: Table5, config: ModelConfig, collections: list[Collection
         labelling = Label(episodes=one.episodes, saliency=part, **shared)
         add(f"label/{one.task}", "labels", labelling, (f"saliency/{one.task}", f"demos/{one.task}/convert"), 40.0)
 
+    probed = dict(kinds)
+    if "saliency" in kinds and probes.with_full_decoder(config) != config:
+        probed["full_decoder"] = ENCODERS["full_decoder"]
     for seed in range(options.seeds):
-        for name, kind in kinds.items():
+        for name, kind in (kinds if seed else probed).items():
             wanted = TrainEncoder(
                 out=out / "encoder" / f"{name}-{seed}",
                 episodes=[one.episodes for one in collections],
@@ -165,9 +172,11 @@ def make_plan(options: Table5, config: ModelConfig, collections: list[Collection
                 seed=seed,
                 **shared,
             )
-            image_s = BOTH_IMAGE_S if "saliency" in kind.modalities else RGB_IMAGE_S
+            model, image_s = config, BOTH_IMAGE_S if "saliency" in kind.modalities else RGB_IMAGE_S
+            if kind.full_decoder:
+                model, image_s = probes.with_full_decoder(config), FULL_IMAGE_S
             seconds = options.encoder_iterations * wanted.batch * image_s
-            add(f"encoder/{name}-{seed}", "encoder", wanted, _maps_of(kind, collections), seconds)
+            add(f"encoder/{name}-{seed}", "encoder", wanted, _maps_of(kind, collections), seconds, model)
         for arm in options.arms:
             for one in collections:
                 jobs += cell(options, config, one, arm, seed, stages is not None)
@@ -177,6 +186,8 @@ def make_plan(options: Table5, config: ModelConfig, collections: list[Collection
         scoring = ScoreSaliency(bundle=bundle, bags=one.test_bags, clicks=one.clicks)
         after = (f"policy/{OURS}/{one.task}-0", f"demos/{one.task}/record_test")
         add(f"score/{one.task}", "saliency_scores", scoring, after, 30.0)
+    for one in collections if probed else []:
+        jobs.append(probes.job(out, one.task, probed, options))
     return Plan(out, jobs, before)
 
 

@@ -34,6 +34,7 @@ TINY = dataclasses.replace(
     saliency_iterations=2,
     encoder_iterations=2,
     policy_iterations=2,
+    probe_scenes=1,
     graph_starts=0,
     limit_s=0.3,
 )
@@ -52,7 +53,7 @@ def test_the_defaults_are_the_arms_and_tasks_that_there_are() -> None:
 def test_one_encoder_of_a_kind_and_seed_serves_all_tasks() -> None:
     jobs = {job.name: job for job in plan().jobs}
     encoders = [name for name in jobs if name.startswith("encoder/")]
-    assert len(encoders) == 5 * DEFAULT.seeds
+    assert len(encoders) == 5 * DEFAULT.seeds + 1, "and one with the full decoder"
     assert len(jobs["encoder/saliency-0"].arguments["options"].episodes) == len(PAPER_TASKS)
     assert {f"label/{task}" for task in PAPER_TASKS} <= set(jobs["encoder/saliency-0"].after)
     assert jobs["encoder/rgb-1"].after == () and jobs["encoder/oracle-1"].after == ()
@@ -81,7 +82,8 @@ def test_nothing_is_trained_or_chosen_on_evaluation_scenes() -> None:
 def test_more_arms_leave_what_is_done_as_it_is() -> None:
     few = {name: stage.hash for name, stage in plan(dataclasses.replace(DEFAULT, arms=("saliency",))).stages.items()}
     all_of_them = {name: stage.hash for name, stage in plan().stages.items()}
-    assert few.items() <= all_of_them.items()
+    anew = {f"probe/{task}" for task in PAPER_TASKS}  # all encoders are asked about the same frames
+    assert {name: few[name] for name in few.keys() - anew}.items() <= all_of_them.items()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,10 @@ def test_every_arm_from_bags_to_a_page(
         found = results["table5"][arm]["pick_red_block"]
         assert found["n"] == 1 and 0 <= found["success"] <= 1 and len(found["interval"]) == 2
     assert results["table5_about"]["seeds"]["evaluation"] == [1000, 1001]
-    assert "RGB + saliency" in (tmp_path / "results.md").read_text()
+    page = (tmp_path / "results.md").read_text()
+    assert "RGB + saliency, keypoints" in page and "### What the encoders know" in page
+    probed = results["table5_about"]["probe"]["pick_red_block"]
+    assert set(probed) == {"rgb", "pretraining_only", "saliency", "shuffled", "oracle", "full_decoder"}
     assert load_bundle(tmp_path / "bundles" / "pick_red_block").task == "pick_red_block"
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "stages").rglob("*.json")}
