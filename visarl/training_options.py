@@ -55,7 +55,7 @@ class TrainSaliency(Training):
     """Begin with those of this file: a download of what the hub has."""
     pretraining: int = 0
     """Iterations of painting what is hidden of the bags' frames, before the clicks are looked at."""
-    iterations: int = 600
+    iterations: int = 1000
     batch: int = 8
     lr: float | None = None
     """Of AdamW, annealed by a cosine. None takes 3e-3, and with pretrained weights the paper's 3e-4."""
@@ -67,9 +67,9 @@ class TrainSaliency(Training):
     into a green one, and a model of five frames then does without colours."""
     flips: bool = True
     """Horizontal and vertical flips (paper)."""
-    shapes: int = 5
+    shapes: int = 8
     """At most so many random shapes are pasted into a picture, as things that nobody clicked on."""
-    lookalikes: float = 0.5
+    lookalikes: float = 0.9
     """Share of those shapes that take the colour of something clicked."""
     covered: float = 0.3
     """Probability that something covers a part of a clicked thing, up to the click itself."""
@@ -361,6 +361,8 @@ class Table5:
     """Validation scenes that choose a policy's checkpoint; 0 takes the last."""
     ladder: int = 2
     """Checkpoints to choose from."""
+    saliency: SaliencyKind = "unet"
+    """The saliency model. The U-Net's peaks were the most precise ones on validation scenes."""
     saliency_iterations: int = TrainSaliency.iterations
     encoder_iterations: int = 1000
     policy_iterations: int = TrainPolicy.iterations

@@ -49,10 +49,15 @@ class StudyArm:
 
     title: str
     encoder: str | None
-    """A key of `ENCODERS`; None is told the true state instead of pictures."""
+    """A key of `ENCODERS`, of which keypoints alone take the maps only; None is told the true state instead."""
     readout: ReadoutKind = "mean"
     components: int = ReadoutConfig.components
     head: Literal["step", "chunk"] = "step"
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the encoder runs at all: keypoints alone come from the maps."""
+        return self.encoder is not None and (self.readout != "keypoints" or self.components > 0)
 
     @property
     def maps(self) -> Maps:

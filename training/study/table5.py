@@ -144,11 +144,13 @@ def make_plan(options: Table5, config: ModelConfig, collections: list[Collection
         arguments = {"options": wanted} | ({} if model is config else {"config": to_dict(model)})
         jobs.append(Job(name, f"{CELLS}:{function}", arguments, settings_of(wanted, model), known, seconds))
 
-    kinds = {ARMS[arm].encoder: ENCODERS[str(ARMS[arm].encoder)] for arm in options.arms if ARMS[arm].encoder}
-    for one in collections if any("saliency" in kind.modalities for kind in kinds.values()) else []:
+    arms = [ARMS[arm] for arm in options.arms]
+    kinds = {str(arm.encoder): ENCODERS[str(arm.encoder)] for arm in arms if arm.reads_tokens}
+    clicked = any("saliency" in ENCODERS[arm.encoder].modalities for arm in arms if arm.encoder is not None)
+    for one in collections if clicked else []:
         part = out / "saliency" / one.task / train_saliency.PART
         training = TrainSaliency(
-            out=part.parent, bags=one.bags, clicks=one.clicks, preset=options.preset,
+            out=part.parent, bags=one.bags, clicks=one.clicks, preset=options.preset, model=options.saliency,
             iterations=options.saliency_iterations, **shared,
         )  # fmt: skip
         seconds = SALIENCY_STEP_S * options.saliency_iterations
@@ -211,7 +213,7 @@ def cell(options: Table5, config: ModelConfig, one: Collection, arm: str, seed: 
         out=folder,
         episodes=one.episodes,
         saliency=saliency_part if sees_maps else None,
-        encoder=out / "encoder" / f"{kind.encoder}-{seed}" / train_encoder.PART,
+        encoder=out / "encoder" / f"{kind.encoder}-{seed}" / train_encoder.PART if kind.reads_tokens else None,
         maps=kind.maps,
         readout=kind.readout,
         components=kind.components,
@@ -228,7 +230,7 @@ def cell(options: Table5, config: ModelConfig, one: Collection, arm: str, seed: 
     if kind.encoder is None:
         function, after = "state_policy", (f"demos/{one.task}/convert",) if recorded else ()
     else:
-        function, after = "policy", (f"encoder/{kind.encoder}-{seed}",)
+        function, after = "policy", (f"encoder/{kind.encoder}-{seed}" if kind.reads_tokens else f"label/{one.task}",)
         after += (f"saliency/{one.task}",) if sees_maps else ()
     rungs = options.ladder * options.select
     seconds = POLICY_STEP_S * options.policy_iterations + START_S * rungs
