@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from visarl.contract import CONTROL_RATE_HZ
 from visarl.errors import ConfigError, SimulationError
 from visarl.robot.interfaces import ArmState, Frame
+from visarl.sim.perturb import Perturbation
 from visarl.sim.rollout import bounded
 from visarl.sim.tabletop import SceneTruth, Simulator
 
@@ -58,7 +59,7 @@ def run_start(
     limit_s: float | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Start:
-    """One episode from a fresh scene until success or the limit.
+    """One episode from a fresh scene, perturbed as the simulator's are, until success or the limit.
 
     An action answers the frame at the period's start and takes effect `latency_s` later; until then the arm follows the
     one before, as it does on the graph.
@@ -98,11 +99,13 @@ def run_starts(
     latency_s: float = LATENCY_S,
     limit_s: float | None = None,
     workers: int = 2,
+    perturbation: Perturbation = "none",
     on_start: Callable[[Start], None] | None = None,
 ) -> list[Start]:
     """Several starts, shared among worker processes; in the order of `seeds`. The result does not depend on `workers`.
 
     Args:
+        perturbation: of the scenes' looks, beside those of the demonstrations.
         on_start: called in this process as each start ends.
 
     Raises:
@@ -117,7 +120,7 @@ def run_starts(
             on_start(start)
 
     if workers == 1:
-        agent, simulator = make_agent(), Simulator(task)
+        agent, simulator = make_agent(), Simulator(task, perturbation=perturbation)
         try:
             for seed in seeds:
                 collect(run_start(simulator, agent, seed, latency_s, limit_s))
@@ -127,7 +130,7 @@ def run_starts(
         # Fresh interpreters: a fork would inherit torch's threads and the renderer's context.
         context = multiprocessing.get_context("spawn")
         stop = context.Event()
-        with ProcessPoolExecutor(workers, context, _set_up_worker, (make_agent, task, stop)) as pool:
+        with ProcessPoolExecutor(workers, context, _set_up_worker, (make_agent, task, perturbation, stop)) as pool:
             try:
                 # Ctrl-C reaches all processes of a terminal. The workers, which inherit this mask, leave it to us.
                 before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -153,11 +156,11 @@ _mine: tuple[Agent, Simulator, Event] | Exception
 """A worker's agent and simulator, as loading them takes longer than an episode; or why it has none."""
 
 
-def _set_up_worker(make_agent: AgentFactory, task: str, stop: Event) -> None:
+def _set_up_worker(make_agent: AgentFactory, task: str, perturbation: Perturbation, stop: Event) -> None:
     global _mine
     torch.set_num_threads(1)  # the workers share the cores
     try:
-        agent, simulator = make_agent(), Simulator(task)
+        agent, simulator = make_agent(), Simulator(task, perturbation=perturbation)
     except Exception as error:
         _mine = error  # raised here it would break the pool, which does not tell why
         return

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from visarl.data.files import write_text
-from visarl.errors import ConfigError, VisarlError
+from visarl.data.files import writable, write_text
+from visarl.errors import ConfigError, VisarlError, out_of_memory
 from visarl.training_options import Training
 
 if TYPE_CHECKING:
@@ -34,6 +34,16 @@ if TYPE_CHECKING:
 
 _NOT_THE_RESULT = ("out", "checkpoint_every", "restart", "device", "threads", "episodes", "bags", "clicks")
 """Options that may differ between the two halves of an interrupted run; inputs are compared by content instead."""
+
+_POSITIVE = (
+    "iterations", "saliency_iterations", "encoder_iterations", "policy_iterations", "batch", "lr", "threads", "scenes",
+    "every", "demos", "frames", "workers",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "seed", "pretraining", "weight_decay", "soft", "jitter", "shapes", "noise", "embedding_noise", "goal_shift",
+    "holdout", "select", "diagnostic_starts", "test_demos", "disturbance",
+)  # fmt: skip
+_SHARES = ("lookalikes", "covered", "warmup", "crop")
 
 
 class TrainingError(VisarlError):
@@ -67,15 +77,33 @@ def prepare(options: Training) -> torch.device:
     """Seed the initial weights, set the threads, choose the device.
 
     Raises:
-        ConfigError: CUDA is asked for and absent, or a count that must be positive is not.
+        ConfigError: CUDA is asked for and absent, or an option is out of range.
+        DataError: `out` cannot be written.
     """
-    for name in ("iterations", "batch", "lr", "threads"):
-        value = getattr(options, name, 1)
-        if not value > 0:
-            raise ConfigError(f"{name}: expected more than 0, found {value}")
+    check_ranges(options)
+    writable(options.out, folder=True)
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     return pick_device(options.device)
+
+
+def check_ranges(options: Any) -> None:
+    """
+    Raises:
+        ConfigError: a number among the options is out of range.
+    """
+    for name in _POSITIVE:
+        value = getattr(options, name, 1)
+        if not value > 0:
+            raise ConfigError(f"{name}: expected more than 0, found {value}")
+    for name in _NOT_NEGATIVE:
+        value = getattr(options, name, 0)
+        if not value >= 0:
+            raise ConfigError(f"{name}: expected 0 or more, found {value}")
+    for name in _SHARES:
+        value = getattr(options, name, 0)
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{name}: expected a share, 0 to 1, found {value}")
 
 
 def iteration_rng(seed: int, iteration: int) -> np.random.Generator:
@@ -157,6 +185,7 @@ class Run:
         own = {k: v for k, v in dataclasses.asdict(options).items() if k not in _NOT_THE_RESULT}
         self.settings = json.loads(json.dumps({**own, **settings}, default=str))
         self.start = 0
+        self._batch = "half the --batch, or " if hasattr(options, "batch") else ""
         if options.restart and self.leads:
             self.path.unlink(missing_ok=True)
             shutil.rmtree(options.out / "tensorboard", ignore_errors=True)
@@ -192,7 +221,11 @@ class Run:
         self.start = int(saved["iteration"])
 
     def save(self, iteration: int) -> None:
-        """Checkpoint after `iteration` iterations, atomically."""
+        """Checkpoint after `iteration` iterations, atomically.
+
+        Raises:
+            TrainingError: a number is no longer finite, or the disk is full; the checkpoint before stays.
+        """
         if not self.leads:
             return
         for name, value in self.state.items():
@@ -201,8 +234,15 @@ class Run:
                 raise self._broken(f"{name}.{spoiled[0]} is no longer finite after iteration {iteration}")
         part = self.path.with_suffix(".partial")
         state = {name: value.state_dict() for name, value in self.state.items()}
-        torch.save({"iteration": iteration, "settings": json.dumps(self.settings), "state": state}, part)
-        os.replace(part, self.path)
+        try:
+            torch.save({"iteration": iteration, "settings": json.dumps(self.settings), "state": state}, part)
+            os.replace(part, self.path)
+        except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+            part.unlink(missing_ok=True)
+            raise TrainingError(
+                f"{self.path}: not written after iteration {iteration} ({str(error).splitlines()[0]}); make room and "
+                "give the same command again: it goes on from the checkpoint before"
+            ) from error
 
     def __enter__(self) -> Run:
         self.progress = track(self.iterations, self.title)
@@ -273,11 +313,12 @@ class Run:
             self.curves.close()
         if kind is KeyboardInterrupt and self.leads:
             console().print(f"{self.title}: interrupted; the same command goes on from {self.path}")
-        if isinstance(error, Exception) and _out_of_memory(error):
+        if error is not None and out_of_memory(error):
             # Another batch is another run: its checkpoints would not be taken up.
+            what = (str(error).splitlines() or [type(error).__name__])[0]
             raise TrainingError(
-                f"{self.title}: out of memory ({str(error).splitlines()[0]}); close what else uses it and give the "
-                "same command again: it goes on from its checkpoint; or begin anew with --restart and half the --batch"
+                f"{self.title}: out of memory ({what}); close what else uses it and give the same command again: it "
+                f"goes on from its checkpoint; or begin anew: --restart, {self._batch}models of a smaller --preset"
             ) from error
 
 
@@ -287,12 +328,6 @@ def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
         yield name, state
     for key, value in state.items() if isinstance(state, Mapping) else ():
         yield from _tensors(value, f"{name}.{key}" if name else str(key))
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """torch raises a type of its own on a GPU, and on a CPU a RuntimeError that only its words tell apart."""
-    known = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
-    return known or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
 
 
 def provenance(seed: int, seconds: float, made_by: str) -> dict[str, Any]:

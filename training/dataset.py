@@ -29,6 +29,38 @@ _DEVICE_SHARE = 0.25
 """Of a GPU's free memory, for frames."""
 
 
+def taught(path: Path, preprocess: PreprocessConfig | None = None) -> EpisodeFile:
+    """The episode file, open, to be trained on.
+
+    Raises:
+        DataError: it cannot be used (see `EpisodeFile`), or it is one to test on.
+    """
+    episodes = EpisodeFile(path, preprocess)
+    if episodes.for_evaluation:
+        episodes.close()
+        raise DataError(
+            f"{path}: is to test on, `visarl simulate --evaluation` made it, and nothing may be trained on its scenes; "
+            "give one made without --evaluation, or converted from demonstrations"
+        )
+    return episodes
+
+
+def require_modality(episodes: EpisodeFile, label: str, name: str, group: h5py.Group | None = None) -> None:
+    """
+    Args:
+        label: of the demo, or of all its frames.
+        group: where the pictures are; None takes the demo's control steps.
+
+    Raises:
+        DataError: the file has no depth, or no normals, beside these pictures.
+    """
+    if name not in (episodes.file["data"][label]["obs"] if group is None else group):
+        raise DataError(
+            f"{episodes.path}: {label} has no {name}; `visarl simulate --modalities {name}` records it, "
+            f"`visarl label --estimators {name}=package.module:function` estimates it"
+        )
+
+
 def picture_sets(episodes: EpisodeFile) -> Iterator[tuple[str, h5py.Group]]:
     """(name, group with `image`) of everything that has pictures: every camera frame where the file has them, beside
     the frames of the control steps."""
@@ -63,7 +95,7 @@ class Frames:
     def __init__(self, paths: Sequence[Path], preprocess: PreprocessConfig, wanted: Wanted) -> None:
         """
         Raises:
-            DataError: no pictures, or a modality that a file does not have.
+            DataError: no pictures, a modality that a file does not have, or a file to test on.
         """
         files = [_arrays(path, preprocess, wanted) for path in paths]
         self._arrays = {name: [arrays[name] for arrays in files] for name in wanted.modalities}
@@ -115,7 +147,7 @@ class Frames:
 
 def _arrays(path: Path, preprocess: PreprocessConfig, wanted: Wanted) -> dict[str, NDArray[np.uint8]]:
     """One file's frames by modality, from its cache where they are in it."""
-    with EpisodeFile(path, preprocess) as episodes:
+    with taught(path, preprocess) as episodes:
         content = _file_digest(path)
         # Of the frames between the control steps nothing but the picture and its predicted maps is known.
         every = episodes.has_frames and set(wanted.modalities) <= {"rgb", SALIENCY} and wanted.maps == "predicted"
@@ -162,11 +194,7 @@ def _decode(episodes: EpisodeFile, name: str, wanted: Wanted, every: bool) -> ND
         elif name == SALIENCY:
             frames.extend(resize(of_roles.max(axis=0), size) for of_roles in _maps(episodes, label, group, wanted))
         else:
-            if name not in group:
-                raise DataError(
-                    f"{episodes.path}: {label} has no {name}; `visarl simulate --modalities {name}` records it, "
-                    f"`visarl label --estimators {name}=package.module:function` estimates it"
-                )
+            require_modality(episodes, label, name, group)
             frames.extend(resize(picture, size) for picture in group[name])
     return np.stack(frames) if frames else np.zeros((0, size, size), np.uint8)
 

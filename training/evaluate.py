@@ -2,6 +2,7 @@
 
     visarl evaluate --bundle bundles/pick_red_block --seeds 1000:1020
     visarl evaluate --bundle bundles/pick_red_block --seeds 1000:1020 --graph
+    visarl evaluate --bundle bundles/pick_red_block --seeds 1000:1020 --perturbation distractors
 
 The last line on stdout is one line of JSON.
 """
@@ -20,6 +21,7 @@ from training.closed_loop import Start, run_starts
 from training.common import console, track, write_json
 from visarl.bundle import load_bundle
 from visarl.contract import CONTROL_RATE_HZ
+from visarl.data.files import writable
 from visarl.errors import ConfigError
 from visarl.sim.tasks import get_task
 from visarl.stats import wilson
@@ -43,6 +45,13 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     get_task(task)
     if options.limit_s is not None and options.limit_s <= 0:
         raise ConfigError(f"limit_s: expected a positive time, found {options.limit_s}")
+    if options.graph and options.perturbation != "none":
+        raise ConfigError(
+            f"perturbation {options.perturbation!r}: the graph's simulator shows scenes as they are; leave out "
+            "--graph, or --perturbation"
+        )
+    if options.out is not None:
+        writable(options.out)
     with track(len(seeds), f"evaluating {task}") as progress:
         good = 0
 
@@ -56,6 +65,8 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         else:
             starts, rate = in_process(options, task, seeds, show), CONTROL_RATE_HZ
     result = summary(task, options.seeds, starts, rate)
+    if options.perturbation != "none":
+        result["perturbation"] = options.perturbation
     if options.out is not None:
         write_json(options.out, result)
     return result
@@ -80,7 +91,8 @@ def summary(task: str, seeds: str, starts: Sequence[Start], rate_hz: float) -> d
 def in_process(
     options: Evaluate, task: str, seeds: Sequence[int], on_start: Callable[[Start], None] | None = None
 ) -> list[Start]:
-    """The same models with the graph's latency modelled; the commands come at exactly the control rate."""
+    """The same models with the graph's latency modelled, in scenes that may be perturbed; the commands come at exactly
+    the control rate."""
     return run_starts(
         partial(BundleAgent, options.bundle, options.engine),
         task,
@@ -88,6 +100,7 @@ def in_process(
         latency_s=options.latency_s,
         limit_s=options.limit_s,
         workers=options.workers,
+        perturbation=options.perturbation,
         on_start=on_start,
     )
 

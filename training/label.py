@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.common import console, pick_device, track
+from training.common import check_ranges, console, pick_device, track
 from training.dataset import SALIENCY, picture_sets
 from training.parts import BATCH, load_saliency, predict_maps
+from visarl.cli import DEBUG_VARIABLE
 from visarl.data.episodes import EpisodeFile, edit
-from visarl.errors import ConfigError
+from visarl.errors import ConfigError, DataError, VisarlError, out_of_memory
 from visarl.estimators import Estimator, load_estimators
 from visarl.preprocess import stored_modality
 from visarl.training_options import Label
@@ -42,6 +43,7 @@ class Labeller:
 
 
 def main(options: Label) -> None:
+    check_ranges(options)
     torch.set_num_threads(options.threads)
     estimators = load_estimators(options.estimators)
     if options.saliency is None and not estimators:
@@ -72,7 +74,15 @@ def _saliency(path: Path, device: torch.device) -> tuple[Labeller, Any]:
 
 def _estimated(name: str, estimator: Estimator, size: int) -> Labeller:
     def make(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return stored_modality(name, np.stack([estimator(picture) for picture in pictures]), size)
+        try:
+            found = np.stack([estimator(picture) for picture in pictures])
+        except Exception as error:  # somebody else's function: it may raise anything
+            if isinstance(error, VisarlError) or out_of_memory(error):
+                raise
+            raise DataError(
+                f"the estimator of {name} failed ({type(error).__name__}: {error}); {DEBUG_VARIABLE}=1 shows where"
+            ) from error
+        return stored_modality(name, found, size)
 
     return Labeller(name, (size, size, 3) if name == "normals" else (size, size), make, {})
 

@@ -16,11 +16,14 @@ from typing import Any
 
 from training import evaluate, label, score, train_encoder, train_policy, train_saliency
 from training.card import write_card
-from training.collect import STAGES, Collection, collect
-from training.common import console, provenance
+from training.collect import STAGES, TEST_SCENES, Collection, collect
+from training.common import check_ranges, console, provenance
 from training.stages import Stages, settings_of
 from visarl.bundle import Bundle, load_bundle, save_bundle
-from visarl.config import ReadoutKind, get_preset
+from visarl.config import ModelConfig, ReadoutKind, get_preset
+from visarl.data.files import writable
+from visarl.errors import ConfigError
+from visarl.sim.seeds import TRAIN_SEEDS
 from visarl.sim.tasks import get_task
 from visarl.training_options import (
     Evaluate,
@@ -55,9 +58,7 @@ def pipeline(options: Pipeline) -> Bundle:
     Raises:
         what its stages raise; the markers of the stages before stay.
     """
-    get_task(options.task)
-    parse_seeds(options.seeds)
-    config = get_preset(options.preset)
+    config = _check(options)
     out = options.out.absolute()
     stages = Stages(out / "stages", stage_names(options))
     collection = Collection(
@@ -148,6 +149,25 @@ def pipeline(options: Pipeline) -> Bundle:
         policy("policy_rgb", "encoder_rgb", "mean")
         metrics["evaluation"]["rgb"] = closed_loop("evaluate_rgb", "policy_rgb")
     return finish(options, out, metrics, stages)
+
+
+def _check(options: Pipeline) -> ModelConfig:
+    """The configuration.
+
+    Raises:
+        ConfigError, SimulationError, DataError: what a stage would refuse, before any has begun: one that begins with
+        other options throws away what it made with those before.
+    """
+    get_task(options.task)
+    parse_seeds(options.seeds)
+    check_ranges(options)
+    tests = TEST_SCENES + options.test_demos if options.test_demos else 0
+    if options.seed + max(options.demos, tests) > TRAIN_SEEDS.stop:
+        raise ConfigError(f"seed {options.seed}: expected scenes of 0 to {TRAIN_SEEDS.stop - 1}; choose a lower --seed")
+    if options.limit_s is not None and not options.limit_s > 0:
+        raise ConfigError(f"limit_s: expected a positive time, found {options.limit_s}")
+    writable(options.out, folder=True)
+    return get_preset(options.preset)
 
 
 def finish(options: Pipeline, out: Path, metrics: dict[str, Any], stages: Stages) -> Bundle:

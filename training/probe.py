@@ -20,11 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.common import console, pick_device, write_json
+from training.common import check_ranges, console, pick_device, write_json
 from training.maps import draw
 from training.parts import encode, load_encoder, load_saliency, predict_maps
 from training.scene_frames import TrueFrames, scene_frames
 from visarl.config import ESTIMATED, PreprocessConfig, SaliencyConfig
+from visarl.data.files import writable
 from visarl.errors import ConfigError
 from visarl.models.multimae import Encoder
 from visarl.models.readout import token_mean
@@ -60,6 +61,11 @@ def probe(options: Probe) -> dict[str, Any]:
         ConfigError: maps or seeds that the options do not provide for.
         BundleError: a part that cannot be used.
     """
+    check_ranges(options)
+    if not options.conditions:
+        raise ConfigError("conditions: expected at least one look of the test scenes, none for scenes as they are")
+    if options.out is not None:
+        writable(options.out)
     result = probe_all([options])[0]
     if options.out is not None:
         write_json(options.out, result)

@@ -29,6 +29,7 @@ from visarl.config import PreprocessConfig, SaliencyConfig
 from visarl.contract import CONTROL_RATE_HZ, PLAIN_ROLE
 from visarl.data.annotations import AnnotationFile, render
 from visarl.data.bags import find_bags
+from visarl.data.files import writable
 from visarl.errors import ConfigError
 from visarl.inference import SaliencyModel
 from visarl.metrics import SaliencyScores, score_saliency, score_trivial
@@ -67,6 +68,8 @@ def score(options: ScoreSaliency) -> dict[str, Any]:
         ConfigError: not just one model, or no task.
         BundleError, DataError: a model or a bag cannot be used, or no frame is left to score.
     """
+    if options.out is not None:
+        writable(options.out)
     model, task = _model(options)
     if options.bags is not None:
         clicked = AnnotationFile.load(options.clicks).frames if options.clicks is not None else {}

@@ -25,6 +25,7 @@ from training.agents import BundleAgent, DiagnosticAgent, GivenMapsAgent, Sees
 from training.cloning import Cloned, Demonstration, Meaning, Parts, clone
 from training.closed_loop import AgentFactory, run_starts
 from training.common import console, prepare, provenance, write_json
+from training.dataset import require_modality, taught
 from training.maps import maps_for
 from training.parts import encode, load_encoder, load_saliency
 from visarl.bundle import Bundle, save_bundle, save_part
@@ -39,12 +40,14 @@ from visarl.config import (
     to_dict,
 )
 from visarl.contract import ROLES, ArmContract
-from visarl.data.episodes import EpisodeFile
+from visarl.data.align import active_range
+from visarl.data.episodes import EpisodeFile, normalise
 from visarl.errors import ConfigError, DataError
 from visarl.models.readout import Readout, token_mean
 from visarl.preprocess import unit_maps
 from visarl.process import commit
 from visarl.sim.seeds import VALIDATION_SEEDS
+from visarl.sim.tasks import TASKS
 from visarl.training_options import TrainPolicy
 
 BUNDLE, STATE_PART = "bundle", "policy.safetensors"
@@ -84,8 +87,9 @@ def train(options: TrainPolicy) -> Bundle:
     began, made_by = time.monotonic(), commit()
     device = prepare(options)
     config, models = _models(options, device)
-    with EpisodeFile(options.episodes, config.preprocess) as file:
+    with taught(options.episodes, config.preprocess) as file:
         contract, task = file.contract, task_of(file)
+        _check_starts(options, config, task)
         config = dataclasses.replace(config, arm=contract.name)
         episodes = [read_episode(file, demo, config, options) for demo in file.demos]
     readout = Readout(config.readout, config.saliency.roles, config.encoder, config.saliency.sigma)
@@ -163,7 +167,7 @@ def train_state(options: TrainPolicy) -> dict[str, Any]:
         DataError: the file knows no truth, or has too few demos.
     """
     prepare(options)
-    with EpisodeFile(options.episodes) as file:
+    with taught(options.episodes) as file:
         contract, task = file.contract, task_of(file)
         episodes = [read_episode(file, demo) for demo in file.demos]
     if not all(episode.positions for episode in episodes):
@@ -178,6 +182,25 @@ def train_state(options: TrainPolicy) -> dict[str, Any]:
     metrics = {"policy_losses": cloned.losses, "demos": len(episodes), "steps": _steps(episodes), **ladder}
     write_json(options.out / "policy.json", metrics)
     return metrics
+
+
+def _check_starts(options: TrainPolicy, config: ModelConfig, task: str) -> None:
+    """Before the work what would fail after it.
+
+    Raises:
+        ConfigError: closed-loop starts are asked for, and the simulator does not have the task or not what the encoder
+        sees.
+    """
+    if options.select > 0 and set(config.encoder.inputs) & set(ESTIMATED) and config.needs_encoder:
+        raise ConfigError(
+            f"select: closed-loop starts show pictures alone, this encoder sees {', '.join(config.encoder.inputs)}; "
+            "leave --select at 0, which takes the last checkpoint"
+        )
+    if task not in TASKS and (options.select > 0 or (options.diagnostics and options.diagnostic_starts > 0)):
+        raise ConfigError(
+            f"{options.episodes}: the simulator has no task {task!r} to start in ({', '.join(TASKS)}); with "
+            "--diagnostic-starts 0 and --select 0 nothing is started"
+        )
 
 
 def task_of(file: EpisodeFile) -> str:
@@ -198,10 +221,18 @@ def read_episode(
     """One demonstration; with what `config` looks at.
 
     Raises:
-        DataError: it has no saliency maps, or no truth for those of an oracle.
+        DataError: it has no saliency maps, or no truth for those of an oracle; a modality is missing; the arm never
+        moves, or a number is not finite.
     """
     has_truth = "truth" in file.file["data"][demo]
     loaded = file.load(demo, ["proprioception", "actions_physical", *(["truth"] if has_truth else [])])
+    bag = file.attributes(demo).get("bag", "its bag")
+    if not all(np.isfinite(loaded[name]).all() for name in ("proprioception", "actions_physical")):
+        raise DataError(
+            f"{file.path}: {demo} ({bag}): expected finite numbers, found NaN or Inf; convert without that bag"
+        )
+    if active_range(normalise(loaded["actions_physical"], file.contract)) == (0, 0):
+        raise DataError(f"{file.path}: {demo} ({bag}): the arm never moves in it; convert without that bag")
     positions: dict[str, NDArray[np.float32]] = {}
     if has_truth:
         names = loaded["truth"]["names"]
@@ -211,6 +242,8 @@ def read_episode(
         return episode
     if config.needs_encoder:
         others = [name for name in config.encoder.inputs if name in ESTIMATED]
+        for name in others:
+            require_modality(file, demo, name)
         seen = file.load(demo, ["image", *others])
         episode = dataclasses.replace(episode, pictures=seen.pop("image"), others=seen)
     if config.needs_saliency:

@@ -120,7 +120,10 @@ def train(
         ConfigError: weights that cannot be had, or frozen features without any.
     """
     if not any(picture.clicks or picture.areas for picture in pictures):
-        raise DataError(f"{len(pictures)} frames without a click cannot teach saliency; click on at least one")
+        raise DataError(
+            f"{options.clicks}: {len(pictures)} frames without a click cannot teach saliency; click on at least one: "
+            f"`visarl annotate --bags {options.bags} --out {options.clicks}`"
+        )
     if options.roles is None:
         config = dataclasses.replace(config, saliency=clicked_roles(config.saliency, pictures))
     if config.saliency.model == "frozen" and not (options.pretrained or options.weights or options.pretraining):

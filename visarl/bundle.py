@@ -203,8 +203,13 @@ def load_bundle(folder: Path | str, arm: str | None = None) -> Bundle:
 
 
 def save_part(path: Path, weights: Mapping[str, Tensor], description: Mapping[str, Any], half: bool = False) -> None:
-    """One model's weights in a file of their own, with a description in plain JSON values. Atomic."""
+    """One model's weights in a file of their own, with a description in plain JSON values. Atomic.
+
+    Raises:
+        BundleError: the disk is full; the file that was there stays.
+    """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path = Path(path)
@@ -217,8 +222,12 @@ def save_part(path: Path, weights: Mapping[str, Tensor], description: Mapping[st
             tensor = tensor.half()
         tensors[name] = tensor
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={_DESCRIPTION: json.dumps(dict(description), sort_keys=True)})
-    os.replace(partial, path)
+    try:
+        save_file(tensors, partial, metadata={_DESCRIPTION: json.dumps(dict(description), sort_keys=True)})
+        os.replace(partial, path)
+    except (SafetensorError, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise BundleError(f"{path}: not written ({error}); make room and give the same command again") from error
 
 
 def load_part(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from visarl import __version__
-from visarl.errors import ConfigError, VisarlError, suggest
+from visarl.errors import ConfigError, VisarlError, out_of_memory, suggest
 from visarl.process import status_of, terminate_like_ctrl_c
 
 
@@ -174,6 +174,12 @@ def explain(error: Exception) -> str | None:
     """One line for an error that a person can act on; None for a fault of ours, which keeps its traceback."""
     if isinstance(error, VisarlError):
         return str(error)
+    if out_of_memory(error):
+        what = (str(error).splitlines() or ["nothing is told of what"])[0]
+        return (
+            f"out of memory ({what}); close what else uses it and run this again, or let it need less: models of a "
+            "smaller --preset, fewer --workers"
+        )
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.split(".")[0]
         if package in ("visarl", "training", "bench"):

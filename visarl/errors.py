@@ -38,6 +38,18 @@ class SimulationError(VisarlError):
     """The simulator or its renderer cannot run here."""
 
 
+_FULL_MEMORY = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED", "bad_alloc")
+"""torch raises a type of its own on a GPU, and else a RuntimeError that only its words tell apart: those of its
+allocator on a CPU, of the driver, of cuBLAS and cuDNN, of C++."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether numpy, torch or Python found no memory."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL_MEMORY)
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """`known` as a list for an error message, with the closest name first if one is close to `name`."""
     names = sorted(known)

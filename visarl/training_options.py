@@ -223,6 +223,9 @@ class Evaluate:
     """ROS domain of the graph; None takes one in which nobody on this machine is."""
     out: Path | None = None
     """Also write the result, start by start, as JSON."""
+    perturbation: Perturbation = "none"
+    """Without the graph: other looks than those of the demonstrations: other colours, a moving picture behind and on
+    the table, or things that no demonstration shows."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import torch
 
 from training.common import Run, TrainingError, digest, iteration_generator, iteration_rng, write_json
 from visarl.errors import ConfigError
-from visarl.training_options import Training
+from visarl.training_options import TrainEncoder, Training
 
 ARRAY = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -114,12 +114,13 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (256, hard))
     try:
-        with pytest.raises((OSError, RuntimeError)):
+        with pytest.raises(TrainingError, match="checkpoint.pt: not written after iteration 4 .*make room"):
             run.save(4)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     again = Counter()
     assert Run("count", options, 7, {"counter": again}, {}).start == 2 and again.done == 2
+    assert not list(tmp_path.glob("*.partial"))
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), torch.tensor(float("nan"))])
@@ -153,16 +154,20 @@ def test_spoiled_weights_never_replace_a_checkpoint(tmp_path: Path) -> None:
     assert Run("count", options, 7, state, {}).start == 2 and torch.isfinite(again.weight).all()
 
 
-def test_out_of_memory_names_the_fix_and_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [True, False])
+def test_out_of_memory_names_the_fix_and_keeps_the_checkpoint_before(batch: bool, tmp_path: Path) -> None:
     options, counter = Training(out=tmp_path, checkpoint_every=2), Counter()
+    if batch:
+        options = TrainEncoder(out=tmp_path, checkpoint_every=2, episodes=[])
     with (
-        pytest.raises(TrainingError, match=r"count: out of memory \(.*--batch"),
+        pytest.raises(TrainingError, match=r"count: out of memory \(.*--restart.* a smaller --preset") as found,
         Run("count", options, 7, {"counter": counter}, {}) as run,
     ):
         for iteration in run:
             if iteration == 3:
                 torch.empty(1 << 60, dtype=torch.uint8)
             counter.done += 1
+    assert ("half the --batch" in str(found.value)) == batch
     assert work(options)[1] == [2, 3, 4, 5, 6]
 
 

@@ -89,12 +89,38 @@ def test_refusals(tmp_path: Path) -> None:
         evaluate.main(Evaluate(bundle=bundle, seeds="all"))
     with pytest.raises(ConfigError, match="limit_s"):
         evaluate.main(Evaluate(bundle=bundle, limit_s=0))
+    with pytest.raises(ConfigError, match="perturbation 'distractors': .*leave out --graph"):
+        evaluate.main(Evaluate(bundle=bundle, graph=True, perturbation="distractors"))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_agent_that_fails_ends_the_evaluation(tmp_path: Path, workers: int) -> None:
     with pytest.raises(BundleError, match="is no bundle"):
         run_starts(partial(_load, tmp_path), "pick_red_block", [500, 501], workers=workers)
+
+
+class Colours(Still):
+    """Ends the evaluation by saying how far the table's picture is from grey."""
+
+    def act(self, frame: Frame, state: ArmState, truth: SceneTruth) -> np.ndarray:
+        raise SimulationError(f"{float(frame.image[240:].std(axis=(0, 1)).mean()):.3f}")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_scenes_are_perturbed_where_asked_for(workers: int) -> None:
+    told = []
+    for given in ({}, {"perturbation": "none"}, {"perturbation": "video_hard"}):
+        with pytest.raises(SimulationError) as found:
+            run_starts(Colours, "pick_red_block", [500] * workers, workers=workers, **given)
+        told.append(str(found.value))
+    assert told[0] == told[1] != told[2]
+
+
+def test_an_evaluation_in_perturbed_scenes_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle").folder
+    for name in ("none", "distractors"):
+        evaluate.main(Evaluate(bundle=bundle, seeds="500", limit_s=0.2, engine="torch", workers=1, perturbation=name))
+        assert json.loads(capsys.readouterr().out.splitlines()[-1]).get("perturbation", "none") == name
 
 
 def test_a_worker_that_dies_is_told() -> None:

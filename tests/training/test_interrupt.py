@@ -1,7 +1,9 @@
-"""Ctrl-C amid a long command: it ends at once and says so, spoils nothing, and the same command then succeeds."""
+"""Ctrl-C amid a long command: it ends at once and says so, spoils nothing, and the same command then succeeds; so it
+does after a kill."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -79,6 +81,13 @@ COMMANDS = {
 }
 
 
+PRETRAINING = dataclasses.replace(
+    COMMANDS["saliency"],
+    words=f"{COMMANDS['saliency'].words} --pretraining 30",
+    sign=writes("new/pretraining/checkpoint.pt"),
+)
+
+
 @pytest.fixture(scope="module")
 def long_run(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as `run`, with so much in it that no command is done before the signal comes."""
@@ -95,7 +104,9 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def interrupt(words: list[str], folder: Path, sign: Callable[[int, Path], bool]) -> tuple[int, str]:
+def interrupt(
+    words: list[str], folder: Path, sign: Callable[[int, Path], bool], number: int = signal.SIGINT
+) -> tuple[int, str]:
     """Run a command until there is a sign that it works, and press Ctrl-C; its exit status and what it said."""
     with (folder.parent / "said").open("w+") as said:
         with running(words, cwd=folder, stdout=said, stderr=subprocess.STDOUT) as process:
@@ -104,22 +115,30 @@ def interrupt(words: list[str], folder: Path, sign: Callable[[int, Path], bool])
                 assert time.monotonic() < limit, "no sign of life"
                 time.sleep(0.005)
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGINT)
+                os.killpg(process.pid, number)
             process.wait(300)
         said.seek(0)
         return process.returncode, said.read()
+
+
+def amid(
+    words: list[str], sign: Callable[[int, Path], bool], long_run: Path, tmp_path: Path, number: int = signal.SIGINT
+) -> tuple[Path, dict[str, str], int, str]:
+    """The folder in which a command was interrupted, what was in it before, its exit status, what it said."""
+    for attempt in range(5):
+        folder = Path(shutil.copytree(long_run, tmp_path / str(attempt) / "run"))
+        before = contents(folder)
+        status, said = interrupt(words, folder, sign, number)
+        if status != 0:
+            break  # otherwise it was done before the signal came: this machine was busy elsewhere
+    return folder, before, status, said
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_ctrl_c_spoils_nothing_and_the_same_command_then_succeeds(verb: str, long_run: Path, tmp_path: Path) -> None:
     command = COMMANDS[verb]
     words = [sys.executable, "-c", VISARL, *command.words.split()]
-    for attempt in range(5):
-        folder = Path(shutil.copytree(long_run, tmp_path / str(attempt) / "run"))
-        before = contents(folder)
-        status, said = interrupt(words, folder, command.sign)
-        if status != 0:
-            break  # otherwise it was done before the signal came: this machine was busy elsewhere
+    folder, before, status, said = amid(words, command.sign, long_run, tmp_path)
     assert status == 130, said
     assert "Traceback" not in said and said.rstrip().endswith("visarl: stopped")
     after = contents(folder)
@@ -130,3 +149,29 @@ def test_ctrl_c_spoils_nothing_and_the_same_command_then_succeeds(verb: str, lon
     again = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
     assert contents(folder)[command.out] != before.get(command.out)
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "status"),
+    [
+        (COMMANDS["label"], signal.SIGKILL, -signal.SIGKILL),
+        (PRETRAINING, signal.SIGKILL, -signal.SIGKILL),
+        (COMMANDS["policy"], signal.SIGTERM, 143),
+    ],
+    ids=["label", "pretraining", "policy"],
+)
+def test_nothing_half_written_is_taken_for_whole_after_a_kill(
+    command: Command, number: int, status: int, long_run: Path, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-c", VISARL, *command.words.split()]
+    folder, before, found, said = amid(words, command.sign, long_run, tmp_path, number)
+    assert found == status and "Traceback" not in said, said
+    after = contents(folder)
+    assert {name: after.get(name) for name in before} == before
+    assert command.out in before or command.out not in after
+
+    again = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    left = contents(folder)
+    assert left[command.out] != before.get(command.out)
+    assert not [name for name in left if name.endswith(".partial")]

@@ -16,9 +16,16 @@ from training import train_encoder, train_policy, train_saliency
 from training.common import Run
 from visarl.bundle import load_part
 from visarl.errors import ConfigError
+from visarl.training_options import TrainSaliency
+
+
+def pretraining_options(run: Path, out: Path, iterations: int = 2) -> TrainSaliency:
+    return dataclasses.replace(saliency_options(run, out), pretraining=iterations)
+
 
 SCRIPTS: dict[str, tuple[Callable[..., Any], Callable[[Any], None], str]] = {
     "saliency": (saliency_options, train_saliency.main, train_saliency.PART),
+    "pretraining": (pretraining_options, train_saliency.main, train_saliency.PART),
     "encoder": (encoder_options, train_encoder.main, train_encoder.PART),
     "policy": (policy_options, train_policy.main, "bundle/policy.safetensors"),
 }

@@ -1,15 +1,24 @@
-"""What `visarl simulate` writes goes through the rest: labels, an encoder, a policy, a bundle."""
+"""What `visarl simulate` writes goes through the rest: labels, an encoder, a policy, a bundle; so does what estimators
+write."""
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 
 import h5py
+import numpy as np
+import pytest
 import torch._dynamo  # noqa: F401  before the simulator renders
 
 from tests.tiny import TINY
+from tests.training.conftest import encoder_options
+from tests.training.test_train_policy import policy_options
 from training import label, train_encoder, train_policy, train_saliency
-from visarl.bundle import load_bundle
+from visarl.bundle import Bundle, load_bundle
+from visarl.errors import ConfigError, DataError
+from visarl.inference import Perception
 from visarl.options import Simulate
 from visarl.simulate import simulate
 from visarl.training_options import Label, TrainEncoder, TrainPolicy
@@ -47,3 +56,67 @@ def test_from_the_simulator_to_a_bundle_without_a_bag(run: Path, tmp_path: Path)
     )  # fmt: skip
     bundle = load_bundle(tmp_path / "policy" / "bundle")
     assert bundle.task == "pick_red_block" and bundle.config.encoder.modalities == modalities
+    seeing = policy(episodes, tmp_path / "seeing", ("rgb", "depth", "normals"), saliency, run)
+    assert seeing.config.encoder.inputs == ("rgb", "depth", "normals") and not seeing.config.needs_saliency
+
+
+def policy(
+    episodes: Path, out: Path, inputs: tuple[str, ...], saliency: Path, run: Path, readout: str = "mean"
+) -> Bundle:
+    """An encoder with these inputs, and the policy on it."""
+    encoder = dataclasses.replace(encoder_options(run, out / "encoder"), episodes=[episodes], modalities=inputs)
+    train_encoder.main(encoder)
+    options = TrainPolicy(
+        out=out / "policy", episodes=episodes, saliency=saliency, readout=readout, components=4, diagnostics=False,
+        encoder=out / "encoder" / train_encoder.PART, iterations=2, threads=1,
+    )  # fmt: skip
+    train_policy.main(options)
+    return load_bundle(options.out / "bundle")
+
+
+def brightness(picture: np.ndarray) -> np.ndarray:
+    """A depth model of sorts."""
+    return picture.mean(axis=-1) / 255
+
+
+def darkness(picture: np.ndarray) -> np.ndarray:
+    return 1 - brightness(picture)
+
+
+def flat(picture: np.ndarray) -> np.ndarray:
+    """Normals of a wall that faces the camera."""
+    return np.broadcast_to([0.0, 0.0, 1.0], picture.shape)
+
+
+def test_a_policy_sees_what_estimators_wrote(run: Path, tmp_path: Path) -> None:
+    saliency, made = run / "saliency" / train_saliency.PART, []
+    for depth in (brightness, darkness):
+        episodes = Path(shutil.copy(run / "clear.hdf5", tmp_path / f"{depth.__name__}.h5"))
+        estimators = (f"depth={__name__}:{depth.__name__}", f"normals={__name__}:flat")
+        label.main(Label(episodes=episodes, estimators=estimators, threads=1))
+        inputs = ("rgb", "saliency", "depth", "normals")
+        made.append(policy(episodes, tmp_path / depth.__name__, inputs, saliency, run, "keypoints"))
+    # Of keypoints and components only the latter know of depth.
+    one, other = (bundle.normalisation.embedding_std for bundle in made)
+    assert made[0].config.encoder.inputs == inputs and not np.allclose(one, other)
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    embedding, _ = Perception(made[0], "torch", estimators={"depth": brightness, "normals": flat}).perceive(image)
+    assert embedding.shape == one.shape and np.isfinite(embedding).all()
+
+
+def test_what_a_policy_lacks_is_told_before_the_work(run: Path, tmp_path: Path) -> None:
+    episodes = Path(shutil.copy(run / "clear.hdf5", tmp_path / "episodes.h5"))
+    label.main(Label(episodes=episodes, estimators=(f"depth={__name__}:brightness",), threads=1))
+    train_encoder.main(
+        dataclasses.replace(
+            encoder_options(run, tmp_path / "encoder"), episodes=[episodes], modalities=("rgb", "saliency", "depth")
+        )
+    )
+    options = dataclasses.replace(
+        policy_options(run, tmp_path / "policy"), encoder=tmp_path / "encoder" / train_encoder.PART
+    )
+    with pytest.raises(DataError, match="demo_0 has no depth; `visarl simulate --modalities depth` .*--estimators"):
+        train_policy.main(options)
+    with pytest.raises(ConfigError, match="select: closed-loop starts show pictures alone.* leave --select at 0"):
+        train_policy.main(dataclasses.replace(options, episodes=episodes, select=2))
+    assert not (tmp_path / "policy" / "checkpoint.pt").exists()

@@ -154,11 +154,13 @@ class AnnotationFile:
             for entry in content["frames"]:
                 key = FrameKey(str(entry["bag"]), int(entry["stamp_ns"]), str(entry["topic"]))
                 if key in found.frames:
-                    raise DataError(f"{where}: two annotations of {key}; remove one")
+                    raise DataError(f"two annotations of {key}")
                 found.frames[key] = tuple(Click(**click) for click in entry["clicks"])
                 areas = tuple(Area(**area) for area in entry.get("areas", ()))
                 if areas:
                     found.areas[key] = areas
+        except DataError as error:
+            raise DataError(f"{where}: {error}; replace the file by a good copy, or correct it") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"{where}: damaged annotations, {type(error).__name__}: {error}; replace the file by a good copy, or "

@@ -1,6 +1,7 @@
 """Episode files: HDF5 in robomimic's schema, with stamps, physical units and our contract beside it.
 
-/data                 total, env_args; visarl_contract, arm, preprocess (fingerprint), preprocess_config
+/data                 total, env_args; visarl_contract, arm, preprocess (fingerprint), preprocess_config; of
+                      `visarl simulate` also seeds, policy, perturbation, disturbance, commit, evaluation (to test on)
 /data/demo_<i>        num_samples; task, bag, label and how well the stamps agreed
     actions           (T, A) float32 in [-1, 1]       actions_physical  (T, A) float32 [m, rad] a period
     stamp             (T,) int64 [ns] of the action   rewards, dones (T,)   states (T, D)
@@ -67,6 +68,10 @@ class EpisodeFile:
         self.path = Path(path)
         if not self.path.exists():
             raise DataError(f"{self.path}: no such episode file; `visarl convert` makes one from bags")
+        if self.path.is_dir():
+            raise DataError(
+                f"{self.path}: is a folder; expected an episode file, which `visarl convert` makes from bags"
+            )
         try:
             self.file = h5py.File(self.path, mode)
         except OSError as error:
@@ -102,13 +107,29 @@ class EpisodeFile:
                 f"({to_dict(self.preprocess)}), expected {expected} ({to_dict(preprocess or self.preprocess)}); "
                 "convert the bags again"
             )
+        if not self.demos:
+            raise DataError(f"{self.path}: holds no episode; convert the bags again")
         for demo in self.demos:
+            self._validate_lengths(demo)
             sizes = {name: self.file["data"][demo][name].shape[1] for name in ("actions", "actions_physical")}
             sizes["proprioception"] = self.file["data"][demo]["obs/proprioception"].shape[1]
             wanted = {"actions": len(self.contract.action), "actions_physical": len(self.contract.action)}
             wanted["proprioception"] = len(self.contract.proprioception)
             if sizes != wanted:
                 raise DataError(f"{self.path}: {demo}: expected {wanted} numbers a step, found {sizes}")
+
+    def _validate_lengths(self, demo: str) -> None:
+        """That pictures are there, and that every number of the demo belongs to a step."""
+        group = self.file["data"][demo]
+        steps = int(group.attrs["num_samples"])
+        rows = {
+            name: len(item) for name, item in (*group.items(), *group["obs"].items()) if isinstance(item, h5py.Dataset)
+        }
+        wrong = {name: found for name, found in {"image": 0, **rows}.items() if found != steps}
+        if wrong:
+            raise DataError(
+                f"{self.path}: {demo}: expected {steps} steps of everything, found {wrong}; convert the bags again"
+            )
 
     def __enter__(self) -> EpisodeFile:
         return self
@@ -125,6 +146,11 @@ class EpisodeFile:
     def demos(self) -> list[str]:
         """Names in robomimic's order, `demo_0` first."""
         return sorted(self.file["data"], key=demo_number)
+
+    @property
+    def for_evaluation(self) -> bool:
+        """Whether it shows scenes that nothing may be trained on (`visarl simulate --evaluation`)."""
+        return bool(self.file["data"].attrs.get("evaluation", False))
 
     @property
     def total(self) -> int:

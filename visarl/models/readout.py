@@ -81,10 +81,11 @@ class Readout(nn.Module):
         """
         if self.config.kind != "keypoints" or not self.config.components:
             return
-        if means.ndim != 2 or means.shape[1] != self.encoder.dim or len(means) <= self.config.components:
+        count, dim = self.config.components, self.encoder.dim
+        if means.ndim != 2 or means.shape[1] != dim or len(means) <= count or count > dim:
             raise ContractError(
-                f"readout: expected more than {self.config.components} means of {self.encoder.dim} numbers, "
-                f"found {tuple(means.shape)}"
+                f"readout: {count} components need more than {count} frames and no fewer numbers of each, {dim}, "
+                f"found {tuple(means.shape)}; choose fewer --components"
             )
         means = means.double()
         center = means.mean(dim=0)
