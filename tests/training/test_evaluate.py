@@ -100,20 +100,19 @@ def test_an_agent_that_fails_ends_the_evaluation(tmp_path: Path, workers: int) -
 
 
 class Colours(Still):
-    """Ends the evaluation by saying how far the table's picture is from grey."""
+    """Ends the evaluation by saying how much the table's picture varies."""
 
     def act(self, frame: Frame, state: ArmState, truth: SceneTruth) -> np.ndarray:
         raise SimulationError(f"{float(frame.image[240:].std(axis=(0, 1)).mean()):.3f}")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_scenes_are_perturbed_where_asked_for(workers: int) -> None:
+def test_scenes_are_perturbed_where_asked_for_in_any_process() -> None:
     told = []
-    for given in ({}, {"perturbation": "none"}, {"perturbation": "video_hard"}):
+    for workers, given in ((1, {}), (1, {"perturbation": "video_hard"}), (2, {"perturbation": "video_hard"})):
         with pytest.raises(SimulationError) as found:
             run_starts(Colours, "pick_red_block", [500] * workers, workers=workers, **given)
         told.append(str(found.value))
-    assert told[0] == told[1] != told[2]
+    assert told[0] != told[1] == told[2]
 
 
 def test_an_evaluation_in_perturbed_scenes_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,8 @@
-"""Ctrl-C amid a long command: it ends at once and says so, spoils nothing, and the same command then succeeds; so it
-does after a kill."""
+"""Ctrl-C or SIGTERM amid a long command: it ends at once and says so, spoils nothing, and the same command then
+succeeds; so it does after a kill."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import shutil
@@ -38,6 +37,8 @@ class Command:
     """The file that it is there for."""
     sign: Callable[[int, Path], bool]
     """Whether the process of that number, in that folder, is amid its work."""
+    signal: int = signal.SIGINT
+    """What ends it."""
 
 
 def reads_a_bag(process: int, folder: Path) -> bool:
@@ -58,7 +59,7 @@ def writes(name: str) -> Callable[[int, Path], bool]:
 
 COMMANDS = {
     "click": Command("click --bags bags --out new.json --preset preset.json", "new.json", reads_a_bag),
-    "convert": Command("convert bags --out new.h5 --every-frame", "new.h5", writes("new.h5.partial")),
+    "convert": Command("convert bags --out new.h5 --every-frame", "new.h5", writes("new.h5.partial"), signal.SIGTERM),
     "label": Command(
         f"label --episodes many.h5 --saliency {SALIENCY} --threads 1", "many.h5", writes("many.h5.partial")
     ),
@@ -77,15 +78,20 @@ COMMANDS = {
         f"{train(100)}",
         "new/bundle/bundle.json",
         writes("new/checkpoint.pt"),
+        signal.SIGTERM,
     ),
 }
 
 
-PRETRAINING = dataclasses.replace(
-    COMMANDS["saliency"],
-    words=f"{COMMANDS['saliency'].words} --pretraining 30",
-    sign=writes("new/pretraining/checkpoint.pt"),
-)
+KILLED = {
+    "label": COMMANDS["label"],
+    "pretraining": Command(
+        "train saliency --bags bags --clicks clicks.json --preset preset.json --batch 2 --out new --threads 1 "
+        "--pretraining 4 --checkpoint-every 2 --iterations 4",
+        COMMANDS["saliency"].out,
+        writes("new/pretraining/checkpoint.pt"),
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +110,8 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def interrupt(
-    words: list[str], folder: Path, sign: Callable[[int, Path], bool], number: int = signal.SIGINT
-) -> tuple[int, str]:
-    """Run a command until there is a sign that it works, and press Ctrl-C; its exit status and what it said."""
+def interrupt(words: list[str], folder: Path, sign: Callable[[int, Path], bool], number: int) -> tuple[int, str]:
+    """Run a command until there is a sign that it works, and send the signal; its exit status and what it said."""
     with (folder.parent / "said").open("w+") as said:
         with running(words, cwd=folder, stdout=said, stderr=subprocess.STDOUT) as process:
             limit = time.monotonic() + 300
@@ -121,57 +125,48 @@ def interrupt(
         return process.returncode, said.read()
 
 
-def amid(
-    words: list[str], sign: Callable[[int, Path], bool], long_run: Path, tmp_path: Path, number: int = signal.SIGINT
-) -> tuple[Path, dict[str, str], int, str]:
+def amid(command: Command, number: int, long_run: Path, tmp_path: Path) -> tuple[Path, dict[str, str], int, str]:
     """The folder in which a command was interrupted, what was in it before, its exit status, what it said."""
+    words = [sys.executable, "-c", VISARL, *command.words.split()]
     for attempt in range(5):
         folder = Path(shutil.copytree(long_run, tmp_path / str(attempt) / "run"))
         before = contents(folder)
-        status, said = interrupt(words, folder, sign, number)
+        status, said = interrupt(words, folder, command.sign, number)
         if status != 0:
             break  # otherwise it was done before the signal came: this machine was busy elsewhere
     return folder, before, status, said
 
 
-@pytest.mark.parametrize("verb", COMMANDS)
-def test_ctrl_c_spoils_nothing_and_the_same_command_then_succeeds(verb: str, long_run: Path, tmp_path: Path) -> None:
-    command = COMMANDS[verb]
+def again(command: Command, folder: Path, before: dict[str, str]) -> dict[str, str]:
+    """What is in the folder once the same command has succeeded there."""
     words = [sys.executable, "-c", VISARL, *command.words.split()]
-    folder, before, status, said = amid(words, command.sign, long_run, tmp_path)
-    assert status == 130, said
+    found = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stderr
+    after = contents(folder)
+    assert after[command.out] != before.get(command.out)
+    return after
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_a_signal_spoils_nothing_and_the_same_command_then_succeeds(verb: str, long_run: Path, tmp_path: Path) -> None:
+    command = COMMANDS[verb]
+    folder, before, status, said = amid(command, command.signal, long_run, tmp_path)
+    assert status == {signal.SIGINT: 130, signal.SIGTERM: 143}[command.signal], said
     assert "Traceback" not in said and said.rstrip().endswith("visarl: stopped")
     after = contents(folder)
     assert {name: after.get(name) for name in before} == before
     assert not [name for name in after if name.endswith((".partial", ".tmp"))]
     assert command.out in before or command.out not in after
-
-    again = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0, again.stderr
-    assert contents(folder)[command.out] != before.get(command.out)
+    again(command, folder, before)
 
 
-@pytest.mark.parametrize(
-    ("command", "number", "status"),
-    [
-        (COMMANDS["label"], signal.SIGKILL, -signal.SIGKILL),
-        (PRETRAINING, signal.SIGKILL, -signal.SIGKILL),
-        (COMMANDS["policy"], signal.SIGTERM, 143),
-    ],
-    ids=["label", "pretraining", "policy"],
-)
-def test_nothing_half_written_is_taken_for_whole_after_a_kill(
-    command: Command, number: int, status: int, long_run: Path, tmp_path: Path
-) -> None:
-    words = [sys.executable, "-c", VISARL, *command.words.split()]
-    folder, before, found, said = amid(words, command.sign, long_run, tmp_path, number)
-    assert found == status and "Traceback" not in said, said
+@pytest.mark.parametrize("verb", KILLED)
+def test_nothing_half_written_is_taken_for_whole_after_a_kill(verb: str, long_run: Path, tmp_path: Path) -> None:
+    command = KILLED[verb]
+    folder, before, status, said = amid(command, signal.SIGKILL, long_run, tmp_path)
+    assert status == -signal.SIGKILL, said
     after = contents(folder)
     assert {name: after.get(name) for name in before} == before
     assert command.out in before or command.out not in after
-
-    again = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0, again.stderr
-    left = contents(folder)
-    assert left[command.out] != before.get(command.out)
+    left = again(command, folder, before)
     assert not [name for name in left if name.endswith(".partial")]

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 import torch._dynamo  # noqa: F401  before the simulator renders
 
 from tests.tiny import TINY
@@ -56,22 +57,24 @@ def test_from_the_simulator_to_a_bundle_without_a_bag(run: Path, tmp_path: Path)
     )  # fmt: skip
     bundle = load_bundle(tmp_path / "policy" / "bundle")
     assert bundle.task == "pick_red_block" and bundle.config.encoder.modalities == modalities
-    seeing = policy(episodes, tmp_path / "seeing", ("rgb", "depth", "normals"), saliency, run)
-    assert seeing.config.encoder.inputs == ("rgb", "depth", "normals") and not seeing.config.needs_saliency
+    inputs = ("rgb", "depth", "normals")
+    seeing = policy(episodes, tmp_path / "seeing", encoder(episodes, tmp_path / "seen", inputs, run))
+    assert seeing.config.encoder.inputs == inputs and not seeing.config.needs_saliency
 
 
-def policy(
-    episodes: Path, out: Path, inputs: tuple[str, ...], saliency: Path, run: Path, readout: str = "mean"
-) -> Bundle:
-    """An encoder with these inputs, and the policy on it."""
-    encoder = dataclasses.replace(encoder_options(run, out / "encoder"), episodes=[episodes], modalities=inputs)
-    train_encoder.main(encoder)
+def encoder(episodes: Path, out: Path, inputs: tuple[str, ...], run: Path) -> Path:
+    train_encoder.main(dataclasses.replace(encoder_options(run, out), episodes=[episodes], modalities=inputs))
+    return out / train_encoder.PART
+
+
+def policy(episodes: Path, out: Path, part: Path, saliency: Path | None = None) -> Bundle:
+    """On the encoder `part`; with `saliency` by keypoints, too."""
     options = TrainPolicy(
-        out=out / "policy", episodes=episodes, saliency=saliency, readout=readout, components=4, diagnostics=False,
-        encoder=out / "encoder" / train_encoder.PART, iterations=2, threads=1,
+        out=out, episodes=episodes, saliency=saliency, encoder=part, readout="keypoints" if saliency else "mean",
+        components=4, diagnostics=False, iterations=2, threads=1,
     )  # fmt: skip
     train_policy.main(options)
-    return load_bundle(options.out / "bundle")
+    return load_bundle(out / "bundle")
 
 
 def brightness(picture: np.ndarray) -> np.ndarray:
@@ -89,32 +92,26 @@ def flat(picture: np.ndarray) -> np.ndarray:
 
 
 def test_a_policy_sees_what_estimators_wrote(run: Path, tmp_path: Path) -> None:
-    saliency, made = run / "saliency" / train_saliency.PART, []
+    inputs, files = ("rgb", "saliency", "depth", "normals"), []
     for depth in (brightness, darkness):
-        episodes = Path(shutil.copy(run / "clear.hdf5", tmp_path / f"{depth.__name__}.h5"))
+        files.append(Path(shutil.copy(run / "clear.hdf5", tmp_path / f"{depth.__name__}.h5")))
         estimators = (f"depth={__name__}:{depth.__name__}", f"normals={__name__}:flat")
-        label.main(Label(episodes=episodes, estimators=estimators, threads=1))
-        inputs = ("rgb", "saliency", "depth", "normals")
-        made.append(policy(episodes, tmp_path / depth.__name__, inputs, saliency, run, "keypoints"))
-    # Of keypoints and components only the latter know of depth.
-    one, other = (bundle.normalisation.embedding_std for bundle in made)
-    assert made[0].config.encoder.inputs == inputs and not np.allclose(one, other)
+        label.main(Label(episodes=files[-1], estimators=estimators, threads=1))
+    part = encoder(files[0], tmp_path / "encoder", inputs, run)
+    made = [policy(file, tmp_path / file.stem, part, run / "saliency" / train_saliency.PART) for file in files]
+    assert made[0].config.encoder.inputs == inputs
+    one, other = (bundle.weights("readout")["center"] for bundle in made)
+    assert not torch.allclose(one, other, atol=1e-3), "the same pictures and maps: what differs is the depth"
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     embedding, _ = Perception(made[0], "torch", estimators={"depth": brightness, "normals": flat}).perceive(image)
-    assert embedding.shape == one.shape and np.isfinite(embedding).all()
+    assert embedding.shape == made[0].normalisation.embedding_std.shape and np.isfinite(embedding).all()
 
 
 def test_what_a_policy_lacks_is_told_before_the_work(run: Path, tmp_path: Path) -> None:
     episodes = Path(shutil.copy(run / "clear.hdf5", tmp_path / "episodes.h5"))
     label.main(Label(episodes=episodes, estimators=(f"depth={__name__}:brightness",), threads=1))
-    train_encoder.main(
-        dataclasses.replace(
-            encoder_options(run, tmp_path / "encoder"), episodes=[episodes], modalities=("rgb", "saliency", "depth")
-        )
-    )
-    options = dataclasses.replace(
-        policy_options(run, tmp_path / "policy"), encoder=tmp_path / "encoder" / train_encoder.PART
-    )
+    part = encoder(episodes, tmp_path / "encoder", ("rgb", "saliency", "depth"), run)
+    options = dataclasses.replace(policy_options(run, tmp_path / "policy"), encoder=part)
     with pytest.raises(DataError, match="demo_0 has no depth; `visarl simulate --modalities depth` .*--estimators"):
         train_policy.main(options)
     with pytest.raises(ConfigError, match="select: closed-loop starts show pictures alone.* leave --select at 0"):
