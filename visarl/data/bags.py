@@ -69,8 +69,12 @@ def find_bags(root: Path) -> list[Path]:
     found = sorted(path.parent for path in root.glob("*/metadata.yaml") if not path.parent.name.endswith(endings))
     if not found:
         broken = sorted(path.name for path in root.glob(f"*{PARTIAL}"))
-        hint = f"; unfinished: {', '.join(broken)}, `visarl convert --recover` repairs them" if broken else ""
-        raise DataError(f"{root}: expected a folder with bags (one folder each, with metadata.yaml), found none{hint}")
+        hint = "correct the path, or put them back"
+        if broken:
+            hint = f"unfinished: {', '.join(broken)}, `visarl convert --recover` repairs them"
+        raise DataError(
+            f"{root}: expected a folder with bags (one folder each, with metadata.yaml), found none; {hint}"
+        )
     return found
 
 

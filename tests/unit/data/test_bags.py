@@ -181,7 +181,7 @@ def test_what_is_no_bag_at_all(tmp_path: Path) -> None:
     (tmp_path / "text.mcap").write_text("this is not a bag")
     with pytest.raises(DataError, match="cannot be read as a rosbag2"):
         Bag(tmp_path / "text.mcap")
-    with pytest.raises(DataError, match="expected a folder with bags"):
+    with pytest.raises(DataError, match="expected a folder with bags .*correct the path, or put them back"):
         find_bags(tmp_path / "empty")
 
 
