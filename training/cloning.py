@@ -246,13 +246,13 @@ def without_failed_tries(demos: Sequence[Demonstration]) -> list[Demonstration]:
     One of ten demonstrations that opens the hand in mid-air, because the thing had slipped, teaches a clone to do so:
     of what was slipping it has seen too little.
     """
-    closings = [_turns(demo, GRASP) for demo in demos]
+    closings = [gripper_turns(demo, GRASP) for demo in demos]
     usual = int(np.median([len(steps) for steps in closings])) if closings else 0
     found = []
     for demo, steps in zip(demos, closings, strict=True):
         first = 0
         if len(steps) > usual > 0:
-            opened = _turns(demo, RELEASE)
+            opened = gripper_turns(demo, RELEASE)
             first = int(opened[opened < steps[-usual]][-1])
         found.append(demo if not first else _from(demo, first))
     return found
@@ -268,7 +268,7 @@ def _from(demo: Demonstration, first: int) -> Demonstration:
     )
 
 
-def _turns(demo: Demonstration, way: float) -> NDArray[np.int64]:
+def gripper_turns(demo: Demonstration, way: float) -> NDArray[np.int64]:
     """The steps at which the gripper's command turns to `way`, `GRASP` or `RELEASE`."""
     gripper = demo.actions[:, -1]
     moving = np.flatnonzero(np.abs(gripper) > 0.1)  # a person's finger rests between two pushes of the button
@@ -278,7 +278,7 @@ def _turns(demo: Demonstration, way: float) -> NDArray[np.int64]:
 
 def _turn(demo: Demonstration, way: float) -> int:
     """The last of them; 0 where there is none."""
-    turns = _turns(demo, way)
+    turns = gripper_turns(demo, way)
     return int(turns[-1]) if len(turns) else 0
 
 
@@ -331,7 +331,6 @@ def _loss(predicted: Tensor, targets: Tensor, weight: Tensor, config: PolicyConf
     return (error * weight).sum() / weight.sum()
 
 
-@torch.no_grad()
 def _losses(
     name: str,
     model: LSTMPolicy,
@@ -340,24 +339,32 @@ def _losses(
     contract: ArmContract,
     device: torch.device,
 ) -> dict[str, float]:
-    """The loss, and the loss with the embeddings of the next episode, stretched to this one's length.
+    """The loss, and the loss with another episode's embeddings."""
+    both = {name: demos, f"{name}_shuffled": shuffled(demos)}
+    return {label: loss_of(model, those, n, contract, device) for label, those in both.items()}
 
-    One episode alone sees its own, played backwards.
-    """
-    shuffled = []
+
+def shuffled(demos: Sequence[Demonstration]) -> list[Demonstration]:
+    """Each with the embeddings of the next one, stretched to its length; one alone with its own, played backwards."""
+    found = []
     for i, demo in enumerate(demos):
         other = demos[(i + 1) % len(demos)].embedding
         if len(demos) == 1:
             other = other[::-1]
         index = np.linspace(0, len(other) - 1, len(demo.actions)).round().astype(int)
-        shuffled.append(replace(demo, embedding=other[index]))
-    result = {}
-    for label, those in ((name, demos), (f"{name}_shuffled", shuffled)):
-        episodes = [_tensors(demo, n, contract) for demo in those]
-        states, targets, weight = _batch(episodes, model.config.horizon, np.random.default_rng(0), (0.0, 0.0))
-        predicted, _ = model(states.to(device))
-        result[label] = float(_loss(predicted, targets.to(device), weight.to(device), model.config))
-    return result
+        found.append(replace(demo, embedding=other[index]))
+    return found
+
+
+@torch.no_grad()
+def loss_of(
+    model: LSTMPolicy, demos: Sequence[Demonstration], n: Normalisation, contract: ArmContract, device: torch.device
+) -> float:
+    """The mean error of normalised actions over all steps, squared or, of chunks, absolute."""
+    episodes = [_tensors(demo, n, contract) for demo in demos]
+    states, targets, weight = _batch(episodes, model.config.horizon, np.random.default_rng(0), (0.0, 0.0))
+    predicted, _ = model(states.to(device))
+    return float(_loss(predicted, targets.to(device), weight.to(device), model.config))
 
 
 class _Ladder:

@@ -23,9 +23,10 @@ from visarl.bundle import load_bundle
 from visarl.contract import CONTROL_RATE_HZ
 from visarl.data.files import writable
 from visarl.errors import ConfigError
+from visarl.sim.seeds import parse_seeds
 from visarl.sim.tasks import get_task
 from visarl.stats import wilson
-from visarl.training_options import Evaluate, parse_seeds
+from visarl.training_options import Evaluate
 
 
 def main(options: Evaluate) -> None:

@@ -23,7 +23,7 @@ from visarl.bundle import Bundle, load_bundle, save_bundle
 from visarl.config import ModelConfig, ReadoutKind, get_preset
 from visarl.data.files import writable
 from visarl.errors import ConfigError
-from visarl.sim.seeds import TRAIN_SEEDS
+from visarl.sim.seeds import TRAIN_SEEDS, parse_seeds
 from visarl.sim.tasks import get_task
 from visarl.training_options import (
     Evaluate,
@@ -34,7 +34,6 @@ from visarl.training_options import (
     Training,
     TrainPolicy,
     TrainSaliency,
-    parse_seeds,
 )
 
 

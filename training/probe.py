@@ -29,8 +29,8 @@ from visarl.data.files import writable
 from visarl.errors import ConfigError
 from visarl.models.multimae import Encoder
 from visarl.models.readout import token_mean
-from visarl.sim.seeds import TRAIN_SEEDS
-from visarl.training_options import Probe, parse_seeds
+from visarl.sim.seeds import TRAIN_SEEDS, parse_seeds
+from visarl.training_options import Probe
 
 READOUTS = ("mean", "global", "modality_mean")
 DISTURBANCE_M_S = 0.015

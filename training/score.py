@@ -34,7 +34,8 @@ from visarl.errors import ConfigError
 from visarl.inference import SaliencyModel
 from visarl.metrics import SaliencyScores, score_saliency, score_trivial
 from visarl.models.readout import keypoints
-from visarl.training_options import ScoreSaliency, parse_seeds
+from visarl.sim.seeds import parse_seeds
+from visarl.training_options import ScoreSaliency
 
 LINE = ("frames", "f_adaptive", "f_max", "mae", "mae_zero", "mae_mean_map", "nss", "cc")
 """What the line of JSON says."""

@@ -54,6 +54,11 @@ VERBS: dict[str, Verb] = {
     "score saliency": Verb(
         "visarl.training_options:ScoreSaliency", "training.score:main", "predicted maps and peaks against the truth"
     ),
+    "diagnose": Verb(
+        "visarl.training_options:Diagnose",
+        "training.diagnose:main",
+        "why a policy is bad: what stands out, and what to do",
+    ),
     "probe": Verb("visarl.training_options:Probe", "training.probe:main", "where things are, read from an embedding"),
     "study saliency": Verb(
         "visarl.training_options:SaliencyStudy", "training.saliency_study:main", "saliency models over clicked frames"

@@ -42,7 +42,7 @@ class SaliencyModel:
             ConfigError: no such engine, or it is not installed.
         """
         self._preprocess, self._config = bundle.config.preprocess, bundle.config.saliency
-        model = Predict(_load(build_saliency(self._config), bundle, "saliency"))
+        model = Predict(load_module(build_saliency(self._config), bundle, "saliency"))
         size = self._config.image_size
         self._run = make_engine(model, [(3, size, size)], engine, threads, f"{bundle.id}-saliency")
 
@@ -85,11 +85,11 @@ class EncoderModel:
         self.needs_saliency = config.needs_saliency
         self._needs_encoder = config.needs_encoder
         readout = Readout(config.readout, config.saliency.roles, config.encoder, config.saliency.sigma)
-        self._readout = _load(readout, bundle, "readout")
+        self._readout = load_module(readout, bundle, "readout")
         size = config.encoder.image_size
         shapes = [(MODALITY_CHANNELS[name], size, size) for name in config.encoder.inputs]
         if self._needs_encoder:
-            encoder = _load(Encoder(config.encoder), bundle, "encoder")
+            encoder = load_module(Encoder(config.encoder), bundle, "encoder")
             self._run = make_engine(encoder, shapes, engine, threads, f"{bundle.id}-encoder")
 
     @property
@@ -181,7 +181,7 @@ class Policy:
         self._dim = len(bundle.normalisation.embedding_mean)
         state_dim = bundle.normalisation.state_dim
         model = LSTMPolicy(bundle.config.policy, state_dim, len(self._contract.action))
-        self._doer = Doer(_load(model, bundle, "policy"))
+        self._doer = Doer(load_module(model, bundle, "policy"))
         self.reset()
 
     def reset(self) -> None:
@@ -220,8 +220,12 @@ class Policy:
         return action.clip(self._contract.action.low, self._contract.action.high)
 
 
-def _load(module: Any, bundle: Bundle, part: str) -> Any:
-    """`module` with the bundle's weights, ready for use."""
+def load_module(module: Any, bundle: Bundle, part: str) -> Any:
+    """`module` with the weights of the bundle's `part`, ready for use.
+
+    Raises:
+        BundleError: they are missing, or do not fit the configuration.
+    """
     try:
         module.load_state_dict(bundle.weights(part))
     except RuntimeError as error:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from visarl.config import Head, ReadoutConfig, ReadoutKind, SaliencyKind
-from visarl.errors import ConfigError
 from visarl.sim.perturb import Perturbation
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -205,6 +204,22 @@ class Probe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Diagnose:
+    """Why a policy is bad: what stands out in the demonstrations, their timing, and what the bundle makes of them."""
+
+    episodes: Path
+    """Episode file (HDF5) of the bundle's task: best of demonstrations on which it was not trained."""
+    bundle: Path | None = None
+    """Whose policy; None looks at the demonstrations alone."""
+    bags: Path | None = None
+    """Folder with their recordings: tells which frames and states were lost."""
+    out: Path | None = None
+    """Also write all figures as JSON."""
+    device: Device = "auto"
+    threads: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Closed-loop success of a bundle in simulation."""
 
@@ -386,22 +401,3 @@ class Table5:
     device: Device = "auto"
     domain: int | None = None
     """ROS domain of the graphs; None takes one in which nobody on this machine is."""
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Seeds of `first:end` (end excluded) or of a comma-separated list.
-
-    Raises:
-        ConfigError: neither, empty, or negative.
-    """
-    try:
-        if ":" in text:
-            first, end = (int(part) for part in text.split(":"))
-            seeds = list(range(first, end))
-        else:
-            seeds = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"seeds: expected first:end or a comma-separated list, found {text!r}") from None
-    if not seeds or min(seeds) < 0:
-        raise ConfigError(f"seeds: expected at least one seed and none below 0, found {text!r}")
-    return seeds

@@ -23,7 +23,8 @@ from visarl.data.annotations import AnnotationFile
 from visarl.errors import BundleError, ConfigError, DataError
 from visarl.preprocess import as_picture
 from visarl.process import ROOT
-from visarl.training_options import Label, TrainEncoder, parse_seeds
+from visarl.sim.seeds import parse_seeds
+from visarl.training_options import Label, TrainEncoder
 
 
 def test_labels_lie_beside_every_picture(run: Path) -> None:
