@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from training.cloning import Demonstration, loss_of, shuffled, without_failed_tries
 from training.common import console, pick_device, track, write_json
 from training.diagnosis import Diagnosis, Judged, as_json, page
-from training.findings import Finding, Recorded, lost, moving, of_demonstrations
+from training.findings import Finding, Recorded, lost, of_demonstrations
 from training.parts import encode, predict_maps
 from training.policy_findings import (
     Scored,
@@ -199,7 +199,7 @@ def of_policy(judged: Judged, episodes: Sequence[Recorded]) -> list[Finding]:
     findings = [
         looks(judged.scored),
         knows(judged.scored),
-        moves(demos, policy, moving(episodes, contract), contract),
+        moves(demos, policy, contract),
         beyond(demos, n, contract),
         *trusted(episodes, judged.roles),
     ]

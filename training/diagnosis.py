@@ -16,7 +16,7 @@ from rich.text import Text
 
 from training.cloning import Demonstration
 from training.findings import AT_BOUND, JITTER_MAX_MS, PAUSE_MAX_S, Finding, Recorded, short
-from training.policy_findings import KNOWS_MOST, Scored, trusted_share
+from training.policy_findings import KNOWS_MOST, Scored, spread, trusted_share
 from visarl.bundle import Bundle
 from visarl.contract import ArmContract
 
@@ -81,7 +81,7 @@ def _title(found: Diagnosis) -> str:
         elif seen:
             lines.append(f"It was trained on the first {seen} of these demos; its losses are those on the others.")
         else:
-            lines.append("It was not trained on these demos.")
+            lines.append("As far as the bundle tells, it was not trained on these demos.")
     return "\n".join(lines)
 
 
@@ -133,23 +133,23 @@ def actions_of(found: Diagnosis) -> list[dict[str, Any]]:
     of the demos'."""
     judged, contract = found.judged, found.contract
     demos = np.concatenate([episode.demo.actions for episode in found.episodes])
-    told = []
-    for i, item in enumerate(contract.action.fields):
-        unit, factor = {"m": ("mm", 1e3), "rad": ("mrad", 1e3)}.get(item.unit, ("", 1.0))
-        one: dict[str, Any] = {
+    factors = np.array([1e3 if item.unit in ("m", "rad") else 1.0 for item in contract.action.fields])
+    told: list[dict[str, Any]] = [
+        {
             "action": short(contract, i),
-            "unit": unit,
-            "bound": factor * item.high,
-            "demos": _edges(factor * demos[:, i]),
+            "unit": {"m": "mm", "rad": "mrad"}.get(item.unit, ""),
+            "bound": factors[i] * item.high,
+            "demos": _edges(factors[i] * demos[:, i]),
             "at_bound": float((np.abs(demos[:, i]) >= AT_BOUND * item.high).mean()),
         }
-        if judged is not None:
-            taken = np.concatenate([demo.actions for demo in judged.demos])[:, i]
-            done, spread = np.concatenate(judged.actions)[:, i], float(taken.std())
-            one["scale"] = factor * float(judged.bundle.normalisation.action_scale[i])
-            one["policy"] = _edges(factor * done)
-            one["moves"] = float(done.std()) / spread if spread > 0 else None
-        told.append(one)
+        for i, item in enumerate(contract.action.fields)
+    ]
+    if judged is not None:
+        taken, done = np.concatenate([demo.actions for demo in judged.demos]), np.concatenate(judged.actions)
+        scale, ratios = factors * judged.bundle.normalisation.action_scale, spread(taken, done, contract)
+        for i, one in enumerate(told):
+            one |= {"scale": float(scale[i]), "policy": _edges(factors[i] * done[:, i])}
+            one["moves"] = float(ratios[i]) if np.isfinite(ratios[i]) else None
     return told
 
 
@@ -209,7 +209,7 @@ def _edges(values: NDArray[np.floating]) -> list[float]:
 
 
 def _table(heads: Sequence[str]) -> Table:
-    shown = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for i, head in enumerate(heads):
         shown.add_column(head, justify="right" if i else "left", no_wrap=True)
     return shown

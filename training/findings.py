@@ -30,7 +30,7 @@ LENGTHS_MAX = 2.0
 AT_BOUND, AT_BOUND_MAX = 0.99, 0.05
 """Share of its bound from which an action is cut or nearly so; of how many steps that may be said."""
 JITTER_MAX_MS, AGE_MAX_MS, HOLES_MAX = 25.0, PERIOD_MS, 0.01
-"""Of 95 % of the control periods; of 95 % of the frames; share of the steps that are missing, or without a new frame."""
+"""Of 95 % of the control periods; of 95 % of the frames; share of steps that are missing or have no new frame."""
 LOST_MAX = 0.03
 """Share of a topic's messages that are missing, or so late that they count as missing (`TopicReport.drops`)."""
 
@@ -175,7 +175,7 @@ def _at_bound(episodes: Sequence[Recorded], contract: ArmContract) -> Finding:
 
 
 def _still(episodes: Sequence[Recorded], contract: ArmContract) -> Finding:
-    still = [short(contract, i) for i in np.flatnonzero(~moving(episodes, contract))]
+    still = [short(contract, i) for i in np.flatnonzero(_shares(episodes, contract).max(axis=0) <= IDLE_SHARE)]
     return Finding(
         "never moved",
         listed(still) or "nothing",
@@ -183,11 +183,6 @@ def _still(episodes: Sequence[Recorded], contract: ArmContract) -> Finding:
         f"no demo moves {listed(still)}, so no clone will: show it, if the task needs it" if still else "",
         {"actions": still},
     )
-
-
-def moving(episodes: Sequence[Recorded], contract: ArmContract) -> NDArray[np.bool_]:
-    """(A,) which actions are made at all."""
-    return np.asarray(_shares(episodes, contract).max(axis=0) > IDLE_SHARE)
 
 
 def _shares(episodes: Sequence[Recorded], contract: ArmContract) -> NDArray[np.float64]:
@@ -207,9 +202,9 @@ def _jitter(episodes: Sequence[Recorded]) -> Finding:
     holes = (gaps + stale) / len(off)
     return Finding(
         "control period",
-        f"off {PERIOD_MS:.0f} ms by {p50:.0f} p50, {p95:.0f} p95, {off.max():.0f} at most ({worst.name}); {gaps} gaps, "
-        f"{stale} steps left out as stale",
-        f"p95 up to {JITTER_MAX_MS:.0f} ms; {HOLES_MAX:.0%} of gaps and stale steps",
+        f"off {PERIOD_MS:.0f} ms by p50 {p50:.0f}, p95 {p95:.0f}, most {off.max():.0f} ({worst.name}); {gaps} gaps, "
+        f"{stale} stale steps left out",
+        f"p95 at most {JITTER_MAX_MS:.0f} ms; gaps and stale steps {HOLES_MAX:.0%}",
         "the demonstrator's commands came unevenly: record with less load on the machine, and look at the teleop's rate"
         if p95 > JITTER_MAX_MS or holes > HOLES_MAX
         else "",
@@ -224,9 +219,8 @@ def _age(episodes: Sequence[Recorded]) -> Finding:
     worst = max(episodes, key=lambda e: float(e.age_ms.max()))
     return Finding(
         "age of frames",
-        f"{p50:.0f} ms p50, {p95:.0f} p95, {age.max():.0f} at most ({worst.name}); {again:.1%} of the steps without a "
-        "new one",
-        f"p95 up to {AGE_MAX_MS:.0f} ms; {HOLES_MAX:.0%}",
+        f"p50 {p50:.0f} ms, p95 {p95:.0f}, most {age.max():.0f} ({worst.name}); none new in {again:.1%} of the steps",
+        f"p95 at most {AGE_MAX_MS:.0f} ms; in {HOLES_MAX:.0%}",
         f"the pictures come late or hang (over {1e3 * MAX_FRAME_AGE_S:.0f} ms the conversion leaves a step out): a "
         "faster or nearer camera, fewer pixels, no other load on its cable"
         if p95 > AGE_MAX_MS or again > HOLES_MAX

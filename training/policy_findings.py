@@ -22,6 +22,8 @@ KNOWS_MOST = 0.5
 """The loss, as a share of that of always doing the mean action."""
 MOVES_LEAST = 0.5
 """Deviation of the policy's actions, as a share of the demonstrator's."""
+ALIKE = 0.005
+"""Deviation up to which an action is always the same [its bound]."""
 BEYOND, BEYOND_MAX = 1.05, 0.01
 """How far an action may exceed what the policy can say, and of how many steps."""
 TRUSTED_LEAST = 0.5
@@ -53,17 +55,18 @@ class Scored:
 
 
 def looks(scored: Scored) -> Finding:
-    times = scored.other / max(scored.own, 1e-12)
+    """Told by the median demo: one that the policy does not follow at all is as bad with any picture."""
+    times = float(np.median([scored.each_other[name] / max(own, 1e-12) for name, own in scored.each.items()]))
     other = "another demo's pictures" if len(scored.each) > 1 else "its own pictures backwards"
     return Finding(
         "looks at the picture",
-        f"loss {scored.own:.4f}, and {scored.other:.4f} with {other}: {times:.1f} times",
+        f"loss {scored.own:.4f}, with {other} {scored.other:.4f}; {times:.1f} times in the median demo",
         f"at least {LOOKS_LEAST:g} times",
-        "it does much the same whatever it sees: look at the saliency (the pictures of `visarl score saliency`, "
-        "`visarl demo`), and put the object in other places while you record"
+        "it does much the same whatever it sees: look at the saliency (the pictures of `visarl demo`, `visarl score "
+        "saliency`), and put the object in other places while you record"
         if times < LOOKS_LEAST
         else "",
-        {"own": scored.own, "other": scored.other},
+        {"own": scored.own, "other": scored.other, "median_ratio": times},
     )
 
 
@@ -73,7 +76,7 @@ def knows(scored: Scored) -> Finding:
     advice = ""
     if bad and scored.unseen:
         advice = (
-            f"it does not follow {listed(bad)}: record more like it, where the object stands there or is done that way"
+            f"it does not follow {listed(bad)}: record more of the kind, the object in that place, done in that manner"
         )
     elif bad:
         advice = f"it has not even learnt {listed(bad)}, which it was trained on: longer training (--iterations)"
@@ -87,24 +90,32 @@ def knows(scored: Scored) -> Finding:
     )
 
 
-def moves(demos: NDArray[Any], policy: NDArray[Any], made: NDArray[np.bool_], contract: ArmContract) -> Finding:
-    """How much the policy moves where the demonstrator moved.
+def spread(demos: NDArray[Any], policy: NDArray[Any], contract: ArmContract) -> NDArray[np.float64]:
+    """The policy's deviation as a share of the demonstrator's, (A,); NaN of what is always done alike.
 
     Args:
         demos: (N, A), and what the policy does in the same moments.
-        made: (A,) see `moving`.
     """
-    ratios = np.where(made, policy.std(axis=0) / np.maximum(demos.std(axis=0), 1e-9), np.inf)
-    least = int(ratios.argmin())
-    timid = [short(contract, i) for i in np.flatnonzero(ratios < MOVES_LEAST)]
+    taught = demos.std(axis=0)
+    ratio = policy.std(axis=0) / np.maximum(taught, 1e-9)
+    return np.asarray(np.where(taught > ALIKE * contract.action.high, ratio, np.nan))
+
+
+def moves(demos: NDArray[Any], policy: NDArray[Any], contract: ArmContract) -> Finding:
+    """Whether the policy moves as much as the demonstrator; arguments as of `spread`."""
+    told = {short(contract, i): float(r) for i, r in enumerate(spread(demos, policy, contract)) if np.isfinite(r)}
+    timid = [name for name, ratio in told.items() if ratio < MOVES_LEAST]
+    least = min(told, key=lambda name: told[name], default="")
     return Finding(
         "moves as much",
-        f"{ratios[least]:.0%} of the demonstrator's {short(contract, least)}, more of all else",
+        f"{told[least]:.0%} of the demonstrator's spread or more, least in {least}"
+        if told
+        else "the demonstrator always does the same",
         f"at least {MOVES_LEAST:.0%}",
-        f"{listed(timid)}: it does the mean of what was shown; show one way of doing it, or more demos"
+        f"{listed(timid)}: it does the mean of what was shown; show one way of doing it, or more often"
         if timid
         else "",
-        {"ratio": {short(contract, i): float(r) for i, r in enumerate(ratios) if np.isfinite(r)}},
+        {"ratio": told},
     )
 
 
@@ -138,7 +149,8 @@ def trusted(episodes: Sequence[Recorded], roles: Sequence[str]) -> list[Finding]
         findings.append(
             Finding(
                 f"sees the {role}",
-                f"trusted in {whole:.0%} of the steps, least in {worst} ({shares[worst]:.0%})",
+                f"in {whole:.0%} of the steps"
+                + (f"; least in {worst}, {shares[worst]:.0%}" if len(shares) > 1 else ""),
                 f"at least {TRUSTED_LEAST:.0%}, in each demo some",
                 advice,
                 {"share": whole, "each": shares},
