@@ -36,18 +36,24 @@ class Augmentation:
 
 
 def augment(
-    picture: NDArray[np.uint8], points: NDArray[np.float64], rng: np.random.Generator, how: Augmentation
+    picture: NDArray[np.uint8],
+    points: NDArray[np.float64],
+    rng: np.random.Generator,
+    how: Augmentation,
+    alike: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """A variation of one picture and where its clicks went.
 
     Args:
         picture: (S, S, 3) uint8.
         points: (K, 2) clicks u, v as shares of the side; one that leaves the picture keeps its outside position.
+        alike: (L, 2) those whose colours lookalikes take; None means all.
 
     Returns:
         The same shapes. The input is left as it is.
     """
-    picture = _cover(_paste_shapes(picture.copy(), points, rng, how), points, rng, how)
+    alike = points if alike is None else alike
+    picture = _cover(_paste_shapes(picture.copy(), points, alike, rng, how), points, rng, how)
     picture, points = _move(picture, points, rng, how)
     return (_recolour(picture, rng, how.jitter) if how.jitter > 0 else picture), points
 
@@ -73,7 +79,11 @@ def _move(
 
 
 def _paste_shapes(
-    picture: NDArray[np.uint8], points: NDArray[np.float64], rng: np.random.Generator, how: Augmentation
+    picture: NDArray[np.uint8],
+    points: NDArray[np.float64],
+    alike: NDArray[np.float64],
+    rng: np.random.Generator,
+    how: Augmentation,
 ) -> NDArray[np.uint8]:
     seen = picture.copy()
     for _ in range(int(rng.integers(0, how.shapes + 1))):
@@ -81,8 +91,10 @@ def _paste_shapes(
         centre = rng.uniform(0, 1, 2)
         if len(points) and np.min(np.linalg.norm(points - centre, axis=1)) < how.clearance + radius:
             continue
-        alike = len(points) > 0 and rng.random() < how.lookalikes
-        colour = _colour(seen, points[rng.integers(len(points))], rng) if alike else rng.integers(0, 256, 3)
+        if len(alike) and rng.random() < how.lookalikes:
+            colour: NDArray[np.integer] = _colour(seen, alike[rng.integers(len(alike))], rng)
+        else:
+            colour = rng.integers(0, 256, 3)
         _paste(picture, centre, radius, colour, rng)
     return picture
 

@@ -56,6 +56,12 @@ class ClickedPicture:
             found.extend(area.handles())
         return np.array(found, dtype=np.float64).reshape(-1, 2)
 
+    @property
+    def things(self) -> NDArray[np.float64]:
+        """(L, 2) those of the clicks on things: between the fingertips there is nothing, or what the hand holds."""
+        found = [(click.u, click.v) for click in self.clicks if click.role != ROLES[0]]
+        return np.array(found, dtype=np.float64).reshape(-1, 2)
+
 
 def main(options: TrainSaliency) -> None:
     config = configure(options)
@@ -190,7 +196,7 @@ def draw_batch(
     inputs, targets = [], []
     for index in _spread(len(pictures), batch, rng):
         clicked = pictures[index]
-        picture, moved = augment(clicked.picture, clicked.points, rng, how)
+        picture, moved = augment(clicked.picture, clicked.points, rng, how, clicked.things)
         clicks = [
             dataclasses.replace(click, u=float(u), v=float(v))
             for click, (u, v) in zip(clicked.clicks, moved, strict=False)  # the areas' points come after the clicks'
