@@ -168,18 +168,22 @@ def judge(bundle: Bundle, demos: Sequence[Demonstration], threads: int = 1) -> J
     seen = seen_in_training(n, (taken, demos))
     model = load_module(LSTMPolicy(config.policy, n.state_dim, len(contract.action)), bundle, "policy")
 
-    def loss(those: Sequence[Demonstration]) -> float:
-        return loss_of(model, those, n, contract, torch.device("cpu"))
-
-    own, other = (those[seen:] or those for those in (taken, shuffled(taken)))
+    each, each_other = (
+        {demo.name: loss_of(model, [demo], n, contract, torch.device("cpu")) for demo in those}
+        for those in (taken, shuffled(taken))
+    )
+    # As in a batch of all: every action that is predicted counts once.
+    counts = {d.name: sum(max(0, len(d.actions) - ahead) for ahead in range(config.policy.horizon)) for d in taken}
+    told = [demo.name for demo in taken[seen:] or taken]
+    weights = [counts[name] for name in told]
     actions = np.concatenate([demo.actions for demo in taken]) / n.action_scale
     error = actions - actions.mean(axis=0)
     scored = Scored(
-        own=loss(own),
-        other=loss(other),
+        own=float(np.average([each[name] for name in told], weights=weights)),
+        other=float(np.average([each_other[name] for name in told], weights=weights)),
         mean_action=float((np.square(error) if config.policy.head == "step" else np.abs(error)).mean()),
-        each={demo.name: loss([demo]) for demo in taken},
-        each_other={demo.name: loss([demo]) for demo in shuffled(taken)},
+        each=each,
+        each_other=each_other,
         seen=seen,
     )
     policy = Policy(bundle, threads)

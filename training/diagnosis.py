@@ -81,7 +81,9 @@ def _title(found: Diagnosis) -> str:
         elif seen:
             lines.append(f"It was trained on the first {seen} of these demos; its losses are those on the others.")
         else:
-            lines.append("As far as the bundle tells, it was not trained on these demos.")
+            own = bundle.metrics.get("policy_losses", {}).get("train")
+            known = "" if own is None else f" On those that it was trained on its loss was {own:.4f}."
+            lines.append("As far as the bundle tells, these are not the demos that it was trained on." + known)
     return "\n".join(lines)
 
 

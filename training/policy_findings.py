@@ -150,7 +150,7 @@ def trusted(episodes: Sequence[Recorded], roles: Sequence[str]) -> list[Finding]
             Finding(
                 f"sees the {role}",
                 f"in {whole:.0%} of the steps"
-                + (f"; least in {worst}, {shares[worst]:.0%}" if len(shares) > 1 else ""),
+                + (f"; least in {worst}, {shares[worst]:.0%}" if shares[worst] < whole else ""),
                 f"at least {TRUSTED_LEAST:.0%}, in each demo some",
                 advice,
                 {"share": whole, "each": shares},
