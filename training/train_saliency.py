@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from training.augment import Augmentation, augment
 from training.backbone_pretraining import pretrain, unlabelled_pictures
 from training.common import Run, console, digest, iteration_rng, prepare, write_json
+from training.self_training import sure_clicks
 from visarl.bundle import save_part
 from visarl.config import ModelConfig, SaliencyConfig, get_preset, to_dict
 from visarl.contract import PLAIN_ROLE, ROLES
@@ -71,7 +72,7 @@ def main(options: TrainSaliency) -> None:
         for key, picture in annotations.pictures(find_bags(options.bags))
     ]
     unlabelled = None
-    if options.pretraining:
+    if options.pretraining or options.self_training:
         unlabelled = unlabelled_pictures(find_bags(options.bags), config.preprocess, EVERY_S)
     began = time.monotonic()
     model = train(options, config, pictures, unlabelled)
@@ -118,7 +119,7 @@ def train(
     """The recipe. Writes the part and returns the trained model.
 
     Args:
-        unlabelled: (N, s, s, 3) cropped frames for `options.pretraining`.
+        unlabelled: (N, s, s, 3) cropped frames for `options.pretraining` and `options.self_training`.
         shared: folder of the pretraining, where several trainings begin from one; None takes `out/pretraining`.
 
     Raises:
@@ -146,6 +147,7 @@ def train(
         if unlabelled is None:
             raise DataError("pretraining: there are no frames to pretrain on")
         pretrain(model, unlabelled, options, options.pretraining, shared or options.out / "pretraining")
+    guessed = _guessed(options, config, pictures, unlabelled, shared)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=options.lr, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.iterations)
@@ -163,7 +165,8 @@ def train(
     state = {"model": model, "optimiser": optimiser, "schedule": schedule}
     with Run("saliency", options, options.iterations, state, settings) as run:
         for iteration in run:
-            inputs, targets = draw_batch(pictures, options.batch, iteration_rng(options.seed, iteration), how, config)
+            rng = iteration_rng(options.seed, iteration)
+            inputs, targets = _draw_both(pictures, guessed, options.batch, rng, how, config)
             model.train()
             logits, target = model(to_input(inputs).to(device)), torch.from_numpy(targets).to(device)
             loss = saliency_loss(logits, target, options.soft)
@@ -186,6 +189,40 @@ def train(
     save_part(options.out / PART, model.state_dict(), description)
     write_json(options.out / "saliency.json", description)
     return model
+
+
+def _guessed(
+    options: TrainSaliency,
+    config: ModelConfig,
+    pictures: list[ClickedPicture],
+    unlabelled: NDArray[np.uint8] | None,
+    shared: Path | None,
+) -> list[ClickedPicture]:
+    """What a first model is sure of on the unlabelled frames."""
+    if not options.self_training or unlabelled is None:
+        return []
+    iterations = max(1, round(options.self_training * options.iterations))
+    first = dataclasses.replace(options, self_training=0.0, iterations=iterations, out=options.out / "first_model")
+    found = sure_clicks(train(first, config, pictures, unlabelled, shared), unlabelled)
+    console().print(f"saliency: sure of {len(found)} of {len(unlabelled)} frames that nobody clicked on")
+    return found
+
+
+def _draw_both(
+    pictures: list[ClickedPicture],
+    guessed: list[ClickedPicture],
+    batch: int,
+    rng: np.random.Generator,
+    how: Augmentation,
+    config: ModelConfig,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """`draw_batch`, one half of the clicked pictures and one of the guessed, where there are any."""
+    share = batch // 2 if guessed else 0
+    drawn = [draw_batch(pictures, batch - share, rng, how, config)]
+    if share:
+        drawn.append(draw_batch(guessed, share, rng, how, config))
+    inputs, targets = zip(*drawn, strict=True)
+    return np.concatenate(inputs), np.concatenate(targets)
 
 
 def draw_batch(

@@ -40,7 +40,7 @@ from visarl.training_options import (
 CELLS = "training.study.cells"
 STATE_PART = "policy.safetensors"
 
-SALIENCY_STEP_S, RGB_IMAGE_S, BOTH_IMAGE_S, POLICY_STEP_S, START_S = 0.35, 0.006, 0.011, 0.09, 7.0
+SALIENCY_STEP_S, RGB_IMAGE_S, BOTH_IMAGE_S, POLICY_STEP_S, START_S = 0.15, 0.004, 0.007, 0.09, 7.0
 """What a training step of a saliency model, a picture in pretraining (RGB alone, with saliency), a training step of a
 policy and a start take on one core of an AMD EPYC with AVX-512. Only the estimate uses them."""
 FULL_IMAGE_S = 0.02
@@ -153,7 +153,7 @@ def make_plan(options: Table5, config: ModelConfig, collections: list[Collection
             out=part.parent, bags=one.bags, clicks=one.clicks, preset=options.preset, model=options.saliency,
             iterations=options.saliency_iterations, **shared,
         )  # fmt: skip
-        seconds = SALIENCY_STEP_S * options.saliency_iterations
+        seconds = SALIENCY_STEP_S * options.saliency_iterations * (1 + training.self_training)
         add(f"saliency/{one.task}", "saliency", training, (f"demos/{one.task}/click",), seconds)
         labelling = Label(episodes=one.episodes, saliency=part, **shared)
         add(f"label/{one.task}", "labels", labelling, (f"saliency/{one.task}", f"demos/{one.task}/convert"), 40.0)
