@@ -12,6 +12,11 @@ BRIGHTNESS = CONTRAST = SATURATION = 0.4
 HUE = 0.2
 """The paper's ColorJitter(0.4, 0.4, 0.4, 0.2): factors within 1 +- 0.4, hue turned by at most 0.2 of the circle."""
 
+STANDS_OUT = 22
+"""Least difference from the most frequent colour, in 8-bit L*a*b*, of what counts as a thing."""
+THING = (0.0008, 0.03)
+"""Least and largest share of the picture that a thing takes."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -31,6 +36,8 @@ class Augmentation:
     """Shapes keep this far from every click [share of the side], so that none hides what was clicked."""
     lookalikes: float = 0.0
     """Share of the shapes that have the colour of something clicked."""
+    disguised: float = 0.0
+    """Probability that a thing which nobody clicked on takes the colour of one that was clicked."""
     covered: float = 0.0
     """Probability that something covers a part of a clicked thing, up to the click itself."""
 
@@ -53,7 +60,8 @@ def augment(
         The same shapes. The input is left as it is.
     """
     alike = points if alike is None else alike
-    picture = _cover(_paste_shapes(picture.copy(), points, alike, rng, how), points, rng, how)
+    picture = _disguise(picture.copy(), points, alike, rng, how)
+    picture = _cover(_paste_shapes(picture, points, alike, rng, how), points, rng, how)
     picture, points = _move(picture, points, rng, how)
     return (_recolour(picture, rng, how.jitter) if how.jitter > 0 else picture), points
 
@@ -76,6 +84,46 @@ def _move(
     border = cv2.BORDER_REPLICATE if rng.random() < 0.5 else cv2.BORDER_CONSTANT
     colour = tuple(int(c) for c in rng.integers(0, 256, 3))
     return cv2.warpAffine(picture, matrix, (side, side), borderMode=border, borderValue=colour), moved
+
+
+def _disguise(
+    picture: NDArray[np.uint8],
+    points: NDArray[np.float64],
+    alike: NDArray[np.float64],
+    rng: np.random.Generator,
+    how: Augmentation,
+) -> NDArray[np.uint8]:
+    """Lookalikes that are real, with their own shading and shadow: things on the table in a clicked thing's colour.
+
+    A thing is what stands out from the picture's most frequent colour in one piece of a thing's size. Pasted shapes
+    alone are told from real things by having no shadow.
+    """
+    if not how.disguised or not len(alike):
+        return picture
+    side = len(picture)
+    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).astype(np.float32)
+    apart = np.abs(lab - np.median(lab.reshape(-1, 3), axis=0)).max(axis=2)
+    count, pieces, boxes, _ = cv2.connectedComponentsWithStats((apart > STANDS_OUT).astype(np.uint8))
+    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV).astype(np.float32)
+    seen = picture.copy()
+    for piece in range(1, count):
+        left, top, width, height, area = boxes[piece]
+        if not THING[0] * side**2 < area < THING[1] * side**2 or rng.random() >= how.disguised:
+            continue
+        low, high = np.array([left, top]) / side, np.array([left + width, top + height]) / side
+        off = np.linalg.norm(points - points.clip(low, high), axis=1)
+        if len(off) and off.min() < how.clearance / 2:
+            continue
+        colour = _colour(seen, alike[rng.integers(len(alike))], rng)
+        hue, saturation, value = cv2.cvtColor(colour.reshape(1, 1, 3), cv2.COLOR_RGB2HSV)[0, 0].astype(np.float32)
+        window = hsv[top : top + height, left : left + width]
+        inside = pieces[top : top + height, left : left + width] == piece
+        thing = window[inside]
+        thing[:, 0] = hue
+        thing[:, 1] = np.clip(saturation * rng.uniform(0.85, 1.15), 0, 255)
+        thing[:, 2] = np.clip(thing[:, 2] * value / max(1.0, float(np.median(thing[:, 2]))), 0, 255)
+        window[inside] = thing
+    return cv2.cvtColor(hsv.round().astype(np.uint8), cv2.COLOR_HSV2RGB)
 
 
 def _paste_shapes(

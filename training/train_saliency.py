@@ -153,7 +153,7 @@ def train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.iterations)
     how = Augmentation(
         flips=options.flips, jitter=options.jitter, shapes=options.shapes, lookalikes=options.lookalikes,
-        covered=options.covered,
+        disguised=options.disguised, covered=options.covered,
     )  # fmt: skip
     settings = {
         "model": to_dict(config.saliency),

@@ -73,6 +73,8 @@ class TrainSaliency(Training):
     """At most so many random shapes are pasted into a picture, as things that nobody clicked on."""
     lookalikes: float = 0.9
     """Share of those shapes that take the colour of something clicked."""
+    disguised: float = 0.6
+    """Probability that a thing on the table that nobody clicked on takes the colour of one that was clicked."""
     covered: float = 0.3
     """Probability that something covers a part of a clicked thing, up to the click itself."""
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.augment import Augmentation, augment
+from training.augment import Augmentation, _disguise, augment
 
 SIDE = 96
 
@@ -100,3 +100,25 @@ def test_solids_have_faces_of_several_shades() -> None:
         for seed in range(40)
     ]
     assert np.median([n for n in shades if n > 1]) > 4
+
+
+def test_other_things_take_the_colour_of_a_clicked_one_and_keep_their_shading() -> None:
+    table, red, blue = (190, 170, 140), np.array((200, 20, 20)), np.array((40, 60, 160))
+    picture = np.full((240, 240, 3), table, np.uint8)
+    picture[40:60, 40:60] = red
+    for row in range(20):  # a blue thing that is darker below
+        picture[150 + row, 150:170] = blue * (1 - 0.02 * row)
+    picture[200:] = 20  # no thing: too large
+    clicks = np.array([[50, 50]]) / 240
+    how = Augmentation(disguised=1.0)
+    found = _disguise(picture.copy(), clicks, clicks, np.random.default_rng(0), how)
+    same = (np.abs(found.astype(int) - picture) <= 3).all(axis=2)  # but for rounding in another colour space
+    changed = np.argwhere(~same)
+    assert (
+        (changed.min(axis=0) == (150, 150)).all() and (changed.max(axis=0) == (169, 169)).all() and len(changed) == 400
+    )
+    thing = found[150:170, 150:170].astype(int)
+    assert (thing[..., 0] > 3 * thing[..., 2]).all(), "red now"
+    brightness = thing.max(axis=2).mean(axis=1)
+    assert brightness[0] > 1.4 * brightness[-1], "and lit as before"
+    assert (_disguise(picture.copy(), clicks, clicks, np.random.default_rng(0), Augmentation()) == picture).all()
