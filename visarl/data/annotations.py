@@ -271,8 +271,9 @@ def simulated_clicks(
 ) -> AnnotationFile:
     """What a careful person would click on `n_frames` frames: effector and object, where the simulator projects them.
 
-    Frames are chosen as a tool can choose them for a person, by what they show: every episode gets its share, and
-    within that each next frame differs most, as a thumbnail, from all taken before. `seed` draws the first. A role
+    Frames are chosen as a tool can choose them for a person, by what they show: every episode gets its share, half of
+    them begin theirs, and within that each next frame differs most, as a thumbnail, from all taken before. `seed` draws
+    the first. A role
     outside the cropped picture gets no click.
 
     Raises:
@@ -335,18 +336,25 @@ def spread(
     """Indices of `count` rows of `features` (N, D), of episodes (N,): each is the farthest from those before it among
     the rows of the episodes taken least often; the first is random.
 
+    Every second one begins its episode: there nothing is in the hand or under it yet, and of things that are mostly
+    seen in the hand a saliency model learns the hand.
+
     Args:
+        episodes: each one's rows are in the order of time.
         taken: rows that count as chosen before; they are not returned.
         apart: rows nearer than this to one before are left out, so that there may be fewer than `count`.
     """
     chosen, skip = list(taken) or [int(np.random.default_rng(seed).integers(len(features)))], len(taken)
     distance = np.min([np.linalg.norm(features - features[i], axis=1) for i in chosen], axis=0)
+    begins = np.isin(np.arange(len(features)), np.unique(episodes, return_index=True)[1])
     while len(chosen) < count + skip:
         free = ~np.isin(np.arange(len(features)), chosen) & (distance >= apart)
         if not free.any():
             break
         often = np.array([np.sum(episodes[chosen] == episode) for episode in episodes])
         free &= often == often[free].min()
+        if len(chosen) % 2 and (free & begins).any():
+            free &= begins
         chosen.append(int(np.where(free, distance, -1.0).argmax()))
         distance = np.minimum(distance, np.linalg.norm(features - features[chosen[-1]], axis=1))
     return chosen[skip:]

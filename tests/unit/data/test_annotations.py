@@ -139,6 +139,16 @@ def test_clicks_need_truth_and_enough_frames(bags: list[Path], tmp_path: Path) -
         simulated_clicks(bags, 500, 0, SMALL)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_every_second_frame_begins_its_episode_and_every_episode_has_its_share(seed: int) -> None:
+    features = np.random.default_rng(seed).normal(size=(60, 3)).astype(np.float32)
+    episodes = np.repeat(np.arange(6), 10)
+    chosen = spread(features, episodes, 6, seed)
+    assert sorted(episodes[chosen]) == list(range(6))
+    assert all(index % 10 == 0 for index in chosen[1::2])
+    assert not all(index % 10 == 0 for index in chosen)
+
+
 def test_spread_takes_the_farthest() -> None:
     features = np.array([[0.0], [0.1], [5.0], [5.1], [10.0]], np.float32)
     one_episode = np.zeros(5, np.int64)
