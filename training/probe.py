@@ -23,7 +23,7 @@ from torch import Tensor
 from training.common import check_ranges, console, pick_device, write_json
 from training.maps import draw
 from training.parts import encode, load_encoder, load_saliency, predict_maps
-from training.scene_frames import TrueFrames, scene_frames
+from training.scene_frames import DISTURBANCE_M_S, TrueFrames, scene_frames
 from visarl.config import ESTIMATED, PreprocessConfig, SaliencyConfig
 from visarl.data.files import writable
 from visarl.errors import ConfigError
@@ -33,8 +33,6 @@ from visarl.sim.seeds import TRAIN_SEEDS, parse_seeds
 from visarl.training_options import Probe
 
 READOUTS = ("mean", "global", "modality_mean")
-DISTURBANCE_M_S = 0.015
-"""On the training frames, as demonstrations have it."""
 STRENGTHS = np.logspace(-1, 5, 13)
 """Of the ridge regression, to choose from by leaving scenes out."""
 FOLDS = 5

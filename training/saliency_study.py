@@ -23,12 +23,13 @@ import torch
 from training.common import console, pick_device, provenance, write_json
 from training.parts import load_saliency
 from training.saliency_report import fragment, plots
-from training.scene_frames import TrueFrames, scene_frames
+from training.scene_frames import DISTURBANCE_M_S, TrueFrames, scene_frames
 from training.score import Predictor, part_predictor, score_frames
 from training.stages import Stages
 from training.steadiness import steadiness
 from training.train_saliency import PART, ClickedPicture, train
 from visarl.config import ModelConfig, SaliencyConfig, get_preset, to_dict
+from visarl.contract import CONTROL_RATE_HZ
 from visarl.data.annotations import looks, render, spread
 from visarl.data.files import write_text
 from visarl.engines import make_engine
@@ -41,7 +42,6 @@ from visarl.sim.tasks import get_task
 from visarl.training_options import SaliencyStudy, TrainSaliency
 
 UNSEEN: Perturbation = "distractors"
-DISTURBANCE_M_S = 0.015
 DEMOS, TRAIN_EVERY = 10, 5
 """Demonstrations that frames are chosen from, and control steps between two of them."""
 SCENES, SCORED_A_SCENE = 20, 5
@@ -161,7 +161,7 @@ def _cell_settings(
 def _make_frames(out: Path, task: str, config: ModelConfig) -> dict[str, Any]:
     """Training, scored and video frames of a task into files."""
     learnt = scene_frames(task, TRAIN_SEEDS[:DEMOS], TRAIN_EVERY, config.preprocess, disturbance=DISTURBANCE_M_S)
-    every = round(10 * get_task(task).limit_s / 2 / SCORED_A_SCENE)
+    every = round(CONTROL_RATE_HZ * get_task(task).limit_s / 2 / SCORED_A_SCENE)
     scored = scene_frames(task, EVALUATION_SEEDS[:SCENES], every, config.preprocess, UNSEEN)
     filmed = EVALUATION_SEEDS[SCENES : SCENES + VIDEOS]
     video = scene_frames(task, filmed, 1, config.preprocess, UNSEEN, limit_s=VIDEO_S)

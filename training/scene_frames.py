@@ -26,6 +26,8 @@ from visarl.sim.perturb import Perturbation
 from visarl.sim.rollout import lockstep
 from visarl.sim.tabletop import SceneTruth, Simulator
 
+DISTURBANCE_M_S = 0.015
+"""On the frames that something learns from, as demonstrations have it."""
 _SEEN_AT = (320, 240)  # a share of some hundred pixels is precise enough
 
 

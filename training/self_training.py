@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.parts import BATCH
 from visarl.config import SaliencyConfig
 from visarl.contract import ROLES
 from visarl.data.annotations import Click
@@ -28,7 +29,6 @@ SURE = 0.5
 """Least confidence of each peak."""
 AGREEING = 8 / 256
 """Farthest that a peak moves where the picture is mirrored, as a share of the side."""
-CHUNK = 32
 
 
 @torch.inference_mode()
@@ -39,13 +39,13 @@ def sure_clicks(model: SaliencyNet, pictures: NDArray[np.uint8]) -> list[Clicked
     """
     from training.train_saliency import ClickedPicture
 
-    config = model.config
+    config = model.eval().config
     if not set(config.roles) <= set(ROLES):
         return []
     found = []
-    for first in range(0, len(pictures), CHUNK):
-        some = pictures[first : first + CHUNK]
-        points, sure = _peaks(model.eval(), some, config)
+    for first in range(0, len(pictures), BATCH):
+        some = pictures[first : first + BATCH]
+        points, sure = _peaks(model, some, config)
         for picture, places, ok in zip(some, points, sure, strict=True):
             if ok:
                 clicks = [Click(float(u), float(v), role) for role, (u, v) in zip(config.roles, places, strict=True)]

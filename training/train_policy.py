@@ -126,10 +126,9 @@ def _models(options: TrainPolicy, device: torch.device) -> tuple[ModelConfig, di
         ConfigError: a part is missing, or two do not fit.
     """
     readout = ReadoutConfig(options.readout, options.components)
-    alone = readout.kind == "keypoints" and not readout.components
     models: dict[str, torch.nn.Module] = {}
     encoder_config, saliency_config, prepared = EncoderConfig(), SaliencyConfig(), {}
-    if not alone:
+    if readout.reads_tokens:
         if options.encoder is None:
             raise ConfigError(f"encoder: the readout {options.readout!r} reads its tokens; give the encoder part")
         encoder, prepared[options.encoder] = load_encoder(options.encoder, device)

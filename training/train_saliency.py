@@ -143,10 +143,11 @@ def train(
     cv2.setNumThreads(0)  # its pool would fight torch's for the cores
     device = prepare(options)
     model = build_saliency(config.saliency, options.weights or options.pretrained).to(device)
+    shared = shared or options.out / "pretraining"
     if options.pretraining:
         if unlabelled is None:
             raise DataError("pretraining: there are no frames to pretrain on")
-        pretrain(model, unlabelled, options, options.pretraining, shared or options.out / "pretraining")
+        pretrain(model, unlabelled, options, options.pretraining, shared)
     guessed = _guessed(options, config, pictures, unlabelled, shared)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=options.lr, weight_decay=options.weight_decay)
@@ -196,9 +197,9 @@ def _guessed(
     config: ModelConfig,
     pictures: list[ClickedPicture],
     unlabelled: NDArray[np.uint8] | None,
-    shared: Path | None,
+    shared: Path,
 ) -> list[ClickedPicture]:
-    """What a first model is sure of on the unlabelled frames."""
+    """What a first model, which begins from the same pretraining, is sure of on the unlabelled frames."""
     if not options.self_training or unlabelled is None:
         return []
     iterations = max(1, round(options.self_training * options.iterations))

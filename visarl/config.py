@@ -163,6 +163,11 @@ class ReadoutConfig:
                 raise ConfigError(f"readout.{name}: expected at least 1, found {getattr(self, name)}")
 
     @property
+    def reads_tokens(self) -> bool:
+        """Whether it needs the encoder; keypoints alone come from the maps."""
+        return self.kind != "keypoints" or self.components > 0
+
+    @property
     def learned(self) -> bool:
         """Whether it is trained together with the policy."""
         return self.kind in LEARNED_READOUTS
@@ -212,8 +217,8 @@ class ModelConfig:
 
     @property
     def needs_encoder(self) -> bool:
-        """Whether the encoder has to run on the robot; keypoints alone come from the maps."""
-        return self.readout.kind != "keypoints" or self.readout.components > 0
+        """Whether the encoder has to run on the robot."""
+        return self.readout.reads_tokens
 
 
 _LIGHT: dict[str, Any] = {"decoder_dim": 128, "decoder_depth": 1, "decode_share": 0.25}

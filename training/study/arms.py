@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from visarl.config import ReadoutConfig, ReadoutKind
-
-Maps = Literal["predicted", "oracle", "shuffled"]
+from visarl.config import Head, ReadoutConfig, ReadoutKind
+from visarl.training_options import Maps
 
 
 @dataclass(frozen=True)
@@ -52,12 +50,12 @@ class StudyArm:
     """A key of `ENCODERS`, of which keypoints alone take the maps only; None is told the true state instead."""
     readout: ReadoutKind = "mean"
     components: int = ReadoutConfig.components
-    head: Literal["step", "chunk"] = "step"
+    head: Head = "step"
 
     @property
     def reads_tokens(self) -> bool:
-        """Whether the encoder runs at all: keypoints alone come from the maps."""
-        return self.encoder is not None and (self.readout != "keypoints" or self.components > 0)
+        """Whether the encoder runs at all."""
+        return self.encoder is not None and ReadoutConfig(self.readout, self.components).reads_tokens
 
     @property
     def maps(self) -> Maps:

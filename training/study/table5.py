@@ -38,7 +38,6 @@ from visarl.training_options import (
 )
 
 CELLS = "training.study.cells"
-STATE_PART = "policy.safetensors"
 
 SALIENCY_STEP_S, RGB_IMAGE_S, BOTH_IMAGE_S, POLICY_STEP_S, START_S = 0.15, 0.004, 0.007, 0.09, 7.0
 """What a training step of a saliency model, a picture in pretraining (RGB alone, with saliency), a training step of a
@@ -240,7 +239,7 @@ def cell(options: Table5, config: ModelConfig, one: Collection, arm: str, seed: 
     )  # fmt: skip
     scenes = evaluation_seeds(options, seed)
     arguments = {
-        "policy": folder / (STATE_PART if kind.encoder is None else train_policy.BUNDLE),
+        "policy": folder / (train_policy.STATE_PART if kind.encoder is None else train_policy.BUNDLE),
         "maps": None if kind.encoder is None else kind.maps,
         "episodes": one.episodes,
         "task": one.task,

@@ -273,8 +273,7 @@ def simulated_clicks(
 
     Frames are chosen as a tool can choose them for a person, by what they show: every episode gets its share, half of
     them begin theirs, and within that each next frame differs most, as a thumbnail, from all taken before. `seed` draws
-    the first. A role
-    outside the cropped picture gets no click.
+    the first. A role outside the cropped picture gets no click.
 
     Raises:
         DataError: a bag has no truth, or there are fewer frames than asked for.
