@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from training.markdown import grid
 
 Cell = dict[str, Any]
 
@@ -23,6 +25,12 @@ FIGURES = {
 TRIVIAL = {"zero": "*zeros*", "mean_map": "*the mean map*", "centre": "*the centre prior*"}
 TARGET_FRAMES, TARGET_F, TARGET_SHARE = 5, 0.85, 0.5
 """With so many clicked frames: at least this adaptive F, and at most this share of the best trivial map's MAE."""
+CURVES, CONFIDENCE = "pictures/saliency-curves.png", "pictures/saliency-confidence.png"
+
+
+def pictures_of(task: str, variant: str) -> str:
+    """Path of the best and the worst maps, from the page's folder."""
+    return f"pictures/saliency-{task}-{variant}.png"
 
 
 def mae_share(cell: Cell) -> float:
@@ -30,9 +38,10 @@ def mae_share(cell: Cell) -> float:
     return float(cell["mae"] / min(found["mae"] for found in cell["trivial"].values()))
 
 
-def fragment(results: dict[str, Any]) -> str:
+def fragment(results: Mapping[str, Any]) -> str:
     """The page's part about saliency, Markdown; its pictures are those of `plots`."""
-    found, made = results["saliency"], f"Made by `{results['about']['command']}`."
+    found, about = results["saliency"], results["saliency_about"]
+    made = about["command"]
     cells: list[Cell] = found["cells"]
     tasks = list(dict.fromkeys(cell["task"] for cell in cells))
     counts = sorted({cell["count"] for cell in cells})
@@ -58,17 +67,24 @@ def fragment(results: dict[str, Any]) -> str:
             [title, *(f"{_mean(mine, lambda c, n=name, k=key: c['trivial'][n][k]):.4f}" for key in FIGURES)]
             for name, title in TRIVIAL.items()
         ]
-        lines += [f"`{task}`, {mine[0]['frames']} frames:", "", *_table(["map", *FIGURES.values()], rows), "", made, ""]
+        lines += [f"`{task}`, {mine[0]['frames']} frames:", "", grid(["map", *FIGURES.values()], rows, made), ""]
     lines += ["### How many clicked frames", "", "Adaptive F, and the MAE as a share of the best trivial map's:", ""]
     rows = [
         [f"`{task}`", TITLES[variant], *(_curve_cell(of, count) for count in counts)]
         for task in tasks
         for variant, of in _by_variant([cell for cell in cells if cell["task"] == task]).items()
     ]
-    lines += [*_table(["task", "model", *map(str, counts)], rows), "", made, "", "![Curves](curves.png)", ""]
+    lines += [grid(["task", "model", *map(str, counts)], rows, made), "", f"![Curves]({CURVES})", ""]
     lines += _peaks(cells, tasks, told, made) + _steady(cells, tasks, told, made) + _times(found["time"], made)
     lines += ["### Best and worst", "", f"PiCANet after {told} clicked frames; the truth is circled.", ""]
-    lines += [f"![The best and the worst maps of {task}](pictures/{task}-picanet.png)\n" for task in tasks]
+    lines += [f"![The best and the worst maps of {task}]({pictures_of(task, 'picanet')})\n" for task in tasks]
+    rows = [
+        ("commit", about["commit"]),
+        ("made", about["made"]),
+        ("machine", f"{about['machine']}; torch {about['torch']}"),
+        ("computing time", f"{about['seconds'] / 3600:.1f} h"),
+    ]
+    lines += ["### How the figures on saliency were made", "", grid(("", ""), [("command", f"`{made}`"), *rows], "")]
     return "\n".join(lines)
 
 
@@ -118,8 +134,11 @@ def _peaks(cells: Sequence[Cell], tasks: Sequence[str], told: int, made: str) ->
         "off. Missed if covered: lost or more than 20 px off where less than half of the thing is to be seen. ECE and "
         "AUROC: of the confidence as a forecast that the peak is within 5 px.",
         "",
-        *_table(heads, rows), "", made, "", "![How often a peak of some confidence is right](confidence.png)", "",
-    ]  # fmt: skip
+        grid(heads, rows, made),
+        "",
+        f"![How often a peak of some confidence is right]({CONFIDENCE})",
+        "",
+    ]
 
 
 def _steady(cells: Sequence[Cell], tasks: Sequence[str], told: int, made: str) -> list[str]:
@@ -143,8 +162,9 @@ def _steady(cells: Sequence[Cell], tasks: Sequence[str], told: int, made: str) -
         "own, and each role's median distance [px at 256], unsmoothed and with a share of the map before kept. Jitter: "
         "of a peak while a camera with a noise of 4 levels sees a scene at rest [px at 256].",
         "",
-        *_table(["task", "model", *kept, "jitter"], rows), "", made, "",
-    ]  # fmt: skip
+        grid(["task", "model", *kept, "jitter"], rows, made),
+        "",
+    ]
 
 
 def _times(times: dict[str, Any], made: str) -> list[str]:
@@ -153,16 +173,16 @@ def _times(times: dict[str, Any], made: str) -> list[str]:
         for variant, of in times.items()
     ]
     heads = ["model", "million parameters", "OpenVINO [ms]", "torch [ms]"]
-    return ["### Time a frame", "", "One thread, median.", "", *_table(heads, rows), "", made, ""]
+    return ["### Time a frame", "", "One thread, median.", "", grid(heads, rows, made), ""]
 
 
-def plots(results: dict[str, Any], folder: Path) -> None:
-    """`curves.png` and `confidence.png` into `folder`."""
-    cells: list[Cell] = results["saliency"]["cells"]
+def plots(cells: Sequence[Cell], folder: Path) -> None:
+    """`CURVES` and `CONFIDENCE` into `folder`."""
+    (folder / CURVES).parent.mkdir(parents=True, exist_ok=True)
     tasks = list(dict.fromkeys(cell["task"] for cell in cells))
     counts = sorted({cell["count"] for cell in cells})
-    _curves(cells, tasks, counts, folder / "curves.png")
-    _confidence(cells, folder / "confidence.png")
+    _curves(cells, tasks, counts, folder / CURVES)
+    _confidence(cells, folder / CONFIDENCE)
 
 
 def _curves(cells: Sequence[Cell], tasks: Sequence[str], counts: Sequence[int], path: Path) -> None:
@@ -224,10 +244,6 @@ def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, An
     figure = Figure(figsize=size, dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _table(heads: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
-    return [f"| {' | '.join(map(str, row))} |" for row in (heads, ["---"] * len(heads), *rows)]
 
 
 def _by_variant(cells: Sequence[Cell]) -> dict[str, list[Cell]]:

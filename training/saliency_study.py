@@ -4,12 +4,13 @@
 
 Frames and clicks come from the simulator in lockstep: training frames from ten demonstrations' scenes, chosen as the
 annotation tool proposes them; scored frames from evaluation scenes, with things on the table that no demonstration
-shows. Interrupted, the same command goes on. `out/results.json` gets everything, `out/saliency.md` the page's part.
+shows. Interrupted, the same command goes on. `results.json` gets everything, `results.md` is its page.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +21,18 @@ import cv2
 import numpy as np
 import torch
 
-from training.common import console, pick_device, provenance, write_json
+from training.common import console, pick_device, provenance
 from training.parts import load_saliency
-from training.saliency_report import fragment, plots
+from training.saliency_report import pictures_of
 from training.scene_frames import DISTURBANCE_M_S, TrueFrames, scene_frames
 from training.score import Predictor, part_predictor, score_frames
 from training.stages import Stages
 from training.steadiness import steadiness
+from training.study.results import publish
 from training.train_saliency import PART, ClickedPicture, train
 from visarl.config import ModelConfig, SaliencyConfig, get_preset, to_dict
 from visarl.contract import CONTROL_RATE_HZ
 from visarl.data.annotations import looks, render, spread
-from visarl.data.files import write_text
 from visarl.engines import make_engine
 from visarl.models.saliency import Predict, build_saliency, saliency_loss
 from visarl.overlay import overlay
@@ -120,17 +121,14 @@ def study(options: SaliencyStudy) -> dict[str, Any]:
             f"time/{variant}", {"model": to_dict(model)}, lambda _, m=model: frame_times(m)
         )
     spent = sum(stages.seconds.values())
-    results = {"saliency": found, "about": provenance(0, spent, made_by)}
-    write_json(out / "results.json", results)
-    write_text(out / "saliency.md", fragment(results))
-    plots(results, out)
-    console().print(f"saliency study: {out / 'saliency.md'} after {(time.monotonic() - began) / 60:.0f} minutes")
+    results = {"saliency": found, "saliency_about": provenance(0, spent, made_by)}
+    if options.docs is not None:
+        for picture in (out / "pictures").iterdir():
+            (options.docs / "pictures").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(picture, options.docs / "pictures" / picture.name)
+    page = publish(options.docs or out, results)
+    console().print(f"saliency study: {page} after {(time.monotonic() - began) / 60:.0f} minutes")
     return results
-
-
-def pictures_of(task: str, variant: str) -> str:
-    """Path of the best and the worst maps, from the study's folder."""
-    return f"pictures/{task}-{variant}.png"
 
 
 def _name(task: str, variant: str, count: int, seed: int) -> str:

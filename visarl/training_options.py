@@ -281,7 +281,9 @@ class SaliencyStudy:
     """Saliency models over numbers of clicked frames, on unseen scenes with unseen things; resumable."""
 
     out: Path = Path("runs/saliency")
-    """Folder of the study: results.json, saliency.md and pictures."""
+    """Folder of the study."""
+    docs: Path | None = None
+    """Folder of results.md and results.json; None leaves them in `out`."""
     preset: Literal["tiny", "small", "full"] = "small"
     """How much: two tasks in about an hour on two cores, or all four with three seeds."""
     models: str = "64"

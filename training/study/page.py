@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training import saliency_report
+from training.markdown import grid
 from training.study import plots, probes
 from training.study.arms import ARMS, OURS, PAPER, PAPER_STARTS, PAPER_TASKS, RGB_ARMS
 from training.study.verdict import (
@@ -27,8 +28,6 @@ from training.study.verdict import (
 )
 
 PLOT = "pictures/table5.png"
-FRAGMENTS = {"saliency": "training.saliency_study:fragment"}
-"""Other studies: their key in the results, and what writes their part of the page."""
 
 Results = Mapping[str, Any]
 
@@ -47,10 +46,9 @@ def render(results: Results, folder: Path) -> str:
     if "table5" in results:
         plots.bars(results["table5"], _titles(results), folder / PLOT)
         parts += table5(results)
-    for key, function in FRAGMENTS.items():
-        if key in results:
-            module, name = function.split(":")
-            parts.append(getattr(importlib.import_module(module), name)(results).strip())
+    if "saliency" in results:
+        saliency_report.plots(results["saliency"]["cells"], folder)
+        parts.append(saliency_report.fragment(results).strip())
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -81,13 +79,6 @@ def _titles(results: Results) -> dict[str, str]:
     """Of the arms that the results have."""
     known = results.get("table5_about", {}).get("titles", {})
     return {arm: known.get(arm, ARMS[arm].title if arm in ARMS else arm) for arm in results["table5"]}
-
-
-def grid(heads: Sequence[str], rows: Sequence[Sequence[object]], command: str) -> str:
-    """A table with the command that made it beneath."""
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    lines += [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
-    return "\n".join(lines) + (f"\n\nMade by `{command}`." if command else "")
 
 
 def _command(results: Results) -> str:

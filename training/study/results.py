@@ -126,9 +126,11 @@ def paired(one: str, other: str, starts: dict[str, dict[str, list[list[Any]]]]) 
     return {"arms": [one, other], "n": len(pairs), "only_first": won, "only_second": lost, "p": p}
 
 
-def publish(folder: Path, found: dict[str, Any]) -> None:
-    """Put one study's keys into the folder's `results.json`, beside those of others, and write the page anew."""
+def publish(folder: Path, found: dict[str, Any]) -> Path:
+    """Put one study's keys into the folder's `results.json`, beside those of others, and write the page anew; its
+    path."""
     path = folder / FILE
     known = json.loads(path.read_text()) if path.exists() else {}
     write_json(path, {**known, **found})
     write_text(folder / PAGE, page.render({**known, **found}, folder))
+    return folder / PAGE
