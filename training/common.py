@@ -43,7 +43,7 @@ _NOT_NEGATIVE = (
     "seed", "pretraining", "weight_decay", "soft", "jitter", "shapes", "noise", "embedding_noise", "goal_shift",
     "holdout", "select", "diagnostic_starts", "test_demos", "disturbance",
 )  # fmt: skip
-_SHARES = ("self_training", "lookalikes", "disguised", "covered", "warmup", "crop")
+_SHARES = ("lookalikes", "disguised", "covered", "warmup", "crop")
 
 
 class TrainingError(VisarlError):

@@ -280,7 +280,7 @@ def _minutes(
             taken.append(time.perf_counter() - began)
         step = min(taken) + _AUGMENT_S * batch
         mine = [cell for cell in cells if cell[1] == variant]
-        total += len(mine) * ((1 + TrainSaliency.self_training) * plan.iterations * step + _SCORE_S)
+        total += len(mine) * (plan.iterations * step + _SCORE_S)
         pretrainings = len({(task, seed) for task, _, _, seed in mine})
         total += pretrainings * VARIANTS[variant].get("pretraining", 0) * 3 * step
     return (total + _FRAMES_S * len(plan.tasks)) / 60

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from training.augment import Augmentation, augment
 from training.backbone_pretraining import pretrain, unlabelled_pictures
 from training.common import Run, console, digest, iteration_rng, prepare, write_json
-from training.self_training import sure_clicks
 from visarl.bundle import save_part
 from visarl.config import ModelConfig, SaliencyConfig, get_preset, to_dict
 from visarl.contract import PLAIN_ROLE, ROLES
@@ -72,7 +71,7 @@ def main(options: TrainSaliency) -> None:
         for key, picture in annotations.pictures(find_bags(options.bags))
     ]
     unlabelled = None
-    if options.pretraining or options.self_training:
+    if options.pretraining:
         unlabelled = unlabelled_pictures(find_bags(options.bags), config.preprocess, EVERY_S)
     began = time.monotonic()
     model = train(options, config, pictures, unlabelled)
@@ -119,7 +118,7 @@ def train(
     """The recipe. Writes the part and returns the trained model.
 
     Args:
-        unlabelled: (N, s, s, 3) cropped frames for `options.pretraining` and `options.self_training`.
+        unlabelled: (N, s, s, 3) cropped frames for `options.pretraining`.
         shared: folder of the pretraining, where several trainings begin from one; None takes `out/pretraining`.
 
     Raises:
@@ -143,12 +142,10 @@ def train(
     cv2.setNumThreads(0)  # its pool would fight torch's for the cores
     device = prepare(options)
     model = build_saliency(config.saliency, options.weights or options.pretrained).to(device)
-    shared = shared or options.out / "pretraining"
     if options.pretraining:
         if unlabelled is None:
             raise DataError("pretraining: there are no frames to pretrain on")
-        pretrain(model, unlabelled, options, options.pretraining, shared)
-    guessed = _guessed(options, config, pictures, unlabelled, shared)
+        pretrain(model, unlabelled, options, options.pretraining, shared or options.out / "pretraining")
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=options.lr, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.iterations)
@@ -167,7 +164,7 @@ def train(
     with Run("saliency", options, options.iterations, state, settings) as run:
         for iteration in run:
             rng = iteration_rng(options.seed, iteration)
-            inputs, targets = _draw_both(pictures, guessed, options.batch, rng, how, config)
+            inputs, targets = draw_batch(pictures, options.batch, rng, how, config)
             model.train()
             logits, target = model(to_input(inputs).to(device)), torch.from_numpy(targets).to(device)
             loss = saliency_loss(logits, target, options.soft)
@@ -190,40 +187,6 @@ def train(
     save_part(options.out / PART, model.state_dict(), description)
     write_json(options.out / "saliency.json", description)
     return model
-
-
-def _guessed(
-    options: TrainSaliency,
-    config: ModelConfig,
-    pictures: list[ClickedPicture],
-    unlabelled: NDArray[np.uint8] | None,
-    shared: Path,
-) -> list[ClickedPicture]:
-    """What a first model, which begins from the same pretraining, is sure of on the unlabelled frames."""
-    if not options.self_training or unlabelled is None:
-        return []
-    iterations = max(1, round(options.self_training * options.iterations))
-    first = dataclasses.replace(options, self_training=0.0, iterations=iterations, out=options.out / "first_model")
-    found = sure_clicks(train(first, config, pictures, unlabelled, shared), unlabelled)
-    console().print(f"saliency: sure of {len(found)} of {len(unlabelled)} frames that nobody clicked on")
-    return found
-
-
-def _draw_both(
-    pictures: list[ClickedPicture],
-    guessed: list[ClickedPicture],
-    batch: int,
-    rng: np.random.Generator,
-    how: Augmentation,
-    config: ModelConfig,
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """`draw_batch`, one half of the clicked pictures and one of the guessed, where there are any."""
-    share = batch // 2 if guessed else 0
-    drawn = [draw_batch(pictures, batch - share, rng, how, config)]
-    if share:
-        drawn.append(draw_batch(guessed, share, rng, how, config))
-    inputs, targets = zip(*drawn, strict=True)
-    return np.concatenate(inputs), np.concatenate(targets)
 
 
 def draw_batch(

@@ -55,9 +55,6 @@ class TrainSaliency(Training):
     pretraining: int = 0
     """Iterations of painting what is hidden of the bags' frames, before the clicks are looked at."""
     iterations: int = 1000
-    self_training: float = 0.5
-    """Share of as many iterations for which a first model learns from the clicks alone; on the bags' other frames its
-    peaks, where it is sure of them, are clicks for the second one. 0 leaves that out."""
     batch: int = 8
     lr: float | None = None
     """Of AdamW, annealed by a cosine. None takes 3e-3, and with pretrained weights the paper's 3e-4."""

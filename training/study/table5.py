@@ -152,7 +152,7 @@ def make_plan(options: Table5, config: ModelConfig, collections: list[Collection
             out=part.parent, bags=one.bags, clicks=one.clicks, preset=options.preset, model=options.saliency,
             iterations=options.saliency_iterations, **shared,
         )  # fmt: skip
-        seconds = SALIENCY_STEP_S * options.saliency_iterations * (1 + training.self_training)
+        seconds = SALIENCY_STEP_S * options.saliency_iterations
         add(f"saliency/{one.task}", "saliency", training, (f"demos/{one.task}/click",), seconds)
         labelling = Label(episodes=one.episodes, saliency=part, **shared)
         add(f"label/{one.task}", "labels", labelling, (f"saliency/{one.task}", f"demos/{one.task}/convert"), 40.0)

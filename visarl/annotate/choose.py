@@ -9,7 +9,7 @@ import numpy as np
 
 from visarl.annotate.library import Library
 from visarl.annotate.predict import Predictor, doubts, least_sure
-from visarl.data.annotations import CANDIDATE_STEP_NS, THUMBNAIL, FrameKey, looks, spread
+from visarl.data.annotations import CANDIDATE_STEP_NS, THUMBNAIL, FrameKey, first_of_each, looks, spread
 
 APART = 1.5 * THUMBNAIL * 3**0.5
 """Thumbnails nearer than this look the same: 1.5 of 255 levels of each value, root mean square."""
@@ -62,5 +62,8 @@ def propose(
     unsure = least_sure(doubt, max(SHARE, min(1.0, count / len(pool))))
     rows = [pool[index] for index in unsure]
     # The least sure one is the first; the others differ from it and from each other.
-    others = spread(found[rows], numbers[rows], count - 1, seed, [0], APART) if len(rows) > 1 and count > 1 else []
+    others: list[int] = []
+    if len(rows) > 1 and count > 1:
+        begins = first_of_each(numbers)[rows]
+        others = spread(found[rows], numbers[rows], count - 1, seed, [0], APART, begins)
     return [Proposal(keys[rows[index]], float(doubt[unsure[index]])) for index in [0, *others]]

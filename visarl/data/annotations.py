@@ -331,6 +331,7 @@ def spread(
     seed: int,
     taken: Sequence[int] = (),
     apart: float = 0.0,
+    begins: NDArray[np.bool_] | None = None,
 ) -> list[int]:
     """Indices of `count` rows of `features` (N, D), of episodes (N,): each is the farthest from those before it among
     the rows of the episodes taken least often; the first is random.
@@ -339,13 +340,14 @@ def spread(
     seen in the hand a saliency model learns the hand.
 
     Args:
-        episodes: each one's rows are in the order of time.
         taken: rows that count as chosen before; they are not returned.
         apart: rows nearer than this to one before are left out, so that there may be fewer than `count`.
+        begins: (N,) which rows begin their episode; None takes the first row of each.
     """
     chosen, skip = list(taken) or [int(np.random.default_rng(seed).integers(len(features)))], len(taken)
     distance = np.min([np.linalg.norm(features - features[i], axis=1) for i in chosen], axis=0)
-    begins = np.isin(np.arange(len(features)), np.unique(episodes, return_index=True)[1])
+    if begins is None:
+        begins = first_of_each(episodes)
     while len(chosen) < count + skip:
         free = ~np.isin(np.arange(len(features)), chosen) & (distance >= apart)
         if not free.any():
@@ -357,3 +359,8 @@ def spread(
         chosen.append(int(np.where(free, distance, -1.0).argmax()))
         distance = np.minimum(distance, np.linalg.norm(features - features[chosen[-1]], axis=1))
     return chosen[skip:]
+
+
+def first_of_each(episodes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,) whether a row is the first of its episode, for the episodes (N,) of rows."""
+    return np.isin(np.arange(len(episodes)), np.unique(episodes, return_index=True)[1])
