@@ -179,7 +179,8 @@ def normalise(demos: Sequence[Demonstration], contract: ArmContract, meaning: Me
     """Mean and deviation of what the policy sees; the scale of the actions; camera and heights to aim by.
 
     Translation has one scale and rotation has one, the largest in the demos: directions stay comparable, and the slow
-    motions of a careful teacher still fill [-1, 1]. What a learned readout makes is left as it is.
+    motions of a careful teacher still fill [-1, 1]. What a learned readout makes is left as it is, and
+    so is the trust in keypoints.
     """
     embedding = np.concatenate([demo.embedding for demo in demos])
     proprioception = np.concatenate([demo.proprioception for demo in demos])
@@ -193,12 +194,15 @@ def normalise(demos: Sequence[Demonstration], contract: ArmContract, meaning: Me
     learned, seen = meaning.readout is not None, len(meaning.keypoints) > 1
     targets = np.arange(1, len(meaning.keypoints)) * 3 if seen else np.arange(len(meaning.positions)) * 3
     relative = len(targets) > 0
+    mean, std = embedding.mean(axis=0), np.maximum(embedding.std(axis=0), EMBEDDING_FLOOR)
+    left = np.arange(len(mean)) if learned else targets + 2 if seen else np.zeros(0, int)
+    mean[left], std[left] = 0.0, 1.0
     hand, floor = (tool_axes(contract, proprioception), AXES_FLOOR) if relative else (tool, TOOL_FLOOR_M)
     plain = Normalisation(
         proprioception_mean=proprioception.mean(axis=0),
         proprioception_std=np.maximum(proprioception.std(axis=0), PROPRIOCEPTION_FLOOR),
-        embedding_mean=np.zeros(embedding.shape[1]) if learned else embedding.mean(axis=0),
-        embedding_std=np.ones(embedding.shape[1]) if learned else np.maximum(embedding.std(axis=0), EMBEDDING_FLOOR),
+        embedding_mean=mean,
+        embedding_std=std,
         tool_mean=hand.mean(axis=0),
         tool_std=np.maximum(hand.std(axis=0), floor),
         action_scale=scale,

@@ -26,12 +26,6 @@ SCALES = (0.3, 0.08)
 """The same in the picture [half its side]: about 10 cm and 3 cm on the table."""
 AIM_SIZE = 2 * (1 + len(SCALES))
 
-COVERED, CLEAR = 0.15, 0.4
-"""Distance in the picture [half its side] between the hand and a keypoint up to which the hand covers what the keypoint
-shows, and beyond which it leaves it free."""
-COVERED_GAIN = 0.03
-"""Share of a covered keypoint's move that is believed a control period: it takes three seconds to follow."""
-
 _TRUSTED = 0.4
 """Least confidence of an effector's keypoint that takes part in the calibration."""
 _KEPT = 0.8
@@ -152,50 +146,10 @@ def aim(camera: ArrayLike, tool: ArrayLike, point: ArrayLike) -> NDArray[np.floa
         keypoint is lost.
     """
     point = np.asarray(point, dtype=np.float64)
-    offset = (point[..., :2] - project(camera, tool)) * _sure(point)
+    offset = (point[..., :2] - project(camera, tool)) * trust(point[..., 2:])
     return np.concatenate([offset / SCALES[0], *(np.tanh(offset / scale) for scale in SCALES)], axis=-1)
 
 
-class Tracker:
-    """Where an episode's keypoints are believed to be: seen while they are in the clear, remembered under the hand.
-
-    A hand that covers half of an object draws the object's peak along with itself, so a policy that followed the peak
-    would never notice that it has gone too far. What was seen before the hand came is better. A keypoint that moves off
-    from under the hand is followed at once.
-
-    Args:
-        camera: (12,) from `fit_camera`.
-    """
-
-    def __init__(self, camera: ArrayLike) -> None:
-        self._camera = camera
-        self._believed: NDArray[np.float64] | None = None
-
-    def update(self, tool: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
-        """Take in one control period's keypoints.
-
-        Args:
-            tool: (3,) pinch point [m].
-            points: (K, 3) keypoints: x, y, confidence.
-
-        Returns:
-            (K, 3): x and y as they are believed, the confidence as it is seen.
-        """
-        points = np.array(points, dtype=np.float64)
-        sure = _sure(points)
-        if self._believed is None:
-            self._believed = np.full((len(points), 2), np.nan)
-        known = np.isfinite(self._believed)
-        believed = np.where(known, self._believed, points[:, :2])
-        distance = np.linalg.norm(believed - project(self._camera, tool), axis=1, keepdims=True)
-        clear = np.clip((distance - COVERED) / (CLEAR - COVERED), 0.0, 1.0)
-        gain = sure * (COVERED_GAIN + (1.0 - COVERED_GAIN) * clear)
-        believed = believed + gain * (points[:, :2] - believed)
-        self._believed = np.where(known | (sure > 0), believed, np.nan)  # what was never seen is not remembered
-        points[:, :2] = believed
-        return points
-
-
-def _sure(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., 3) keypoints to (..., 1): 1 while they are trusted, 0 where they are lost."""
-    return np.clip((points[..., 2:] - FADE_TO) / (FADE_FROM - FADE_TO), 0.0, 1.0)
+def trust(confidence: ArrayLike) -> NDArray[np.float64]:
+    """1 from `FADE_FROM` on, where a keypoint is trusted, 0 up to `FADE_TO`, where it is lost; any shape."""
+    return np.clip((np.asarray(confidence, dtype=np.float64) - FADE_TO) / (FADE_FROM - FADE_TO), 0.0, 1.0)

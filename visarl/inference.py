@@ -14,7 +14,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from visarl.aim import Tracker
 from visarl.bundle import Bundle
 from visarl.config import ESTIMATED, MODALITY_CHANNELS
 from visarl.engines import make_engine
@@ -25,6 +24,7 @@ from visarl.models.multimae import Encoder
 from visarl.models.readout import Readout
 from visarl.models.saliency import Predict, build_saliency
 from visarl.preprocess import crop, modality_input, saliency_input, shrink, to_input, unit_maps
+from visarl.tracking import Tracker
 
 
 class SaliencyModel:

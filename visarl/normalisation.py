@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from visarl.aim import AIM_SIZE, REACH_SIZE, Tracker, aim, locate, reach
+from visarl.aim import AIM_SIZE, REACH_SIZE, aim, locate, reach, trust
 from visarl.contract import ArmContract
 from visarl.errors import ContractError
 from visarl.robot.kinematics import tool_axes, tool_position
+from visarl.tracking import Tracker
 
 CLIP = 10.0
 """Normalised observations are cut here: a keypoint that gets lost must not drown all else."""
@@ -107,7 +108,7 @@ class Normalisation:
     def state(self, embedding: ArrayLike, proprioception: ArrayLike, contract: ArmContract) -> NDArray[np.float32]:
         """(..., E) and (..., P) as the policy's input (..., state_dim): normalised, cut at `CLIP`. In this order:
 
-        - of the embedding, `embedding_seen`: with keypoints the targets' confidences and the components;
+        - of the embedding, `embedding_seen`: with keypoints the `trust` in the targets' and the components;
         - of the proprioception, `proprioception_seen`, and what follows from it by known geometry, which ten
           demonstrations are too few to learn: where the hand is (3) or, with targets, how it is turned (6);
         - the way from the hand to each target, at three scales (`reach`, 9 each).
@@ -120,12 +121,24 @@ class Normalisation:
             arm = arm[..., self.proprioception_seen.astype(int)]
         hand = tool_axes(contract, proprioception) if self.relative else tool
         parts = (
-            ((embedding - self.embedding_mean) / self.embedding_std)[..., self.embedding_seen],
+            ((self._trusted(embedding) - self.embedding_mean) / self.embedding_std)[..., self.embedding_seen],
             arm,
             (hand - self.tool_mean) / self.tool_std,
             *(self._aim(k, tool, embedding[..., i : i + 3]) for k, i in enumerate(self.targets.astype(int))),
         )
         return np.concatenate(parts, axis=-1).clip(-CLIP, CLIP).astype(np.float32)
+
+    def _trusted(self, embedding: Array) -> Array:
+        """With the trust in the targets instead of their confidences.
+
+        In ten demonstrations every thing is seen clearly. To a policy that was told how clearly, one that is seen half
+        as clearly among things like it would be eight deviations from all it knows, and it would do anything.
+        """
+        if not len(self.planes):
+            return embedding
+        embedding, confidences = embedding.copy(), self.targets.astype(int) + 2
+        embedding[..., confidences] = trust(embedding[..., confidences])
+        return embedding
 
     def _aim(self, k: int, tool: Array, target: Array) -> Array:
         if not len(self.camera):

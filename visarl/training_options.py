@@ -383,9 +383,8 @@ class Table5:
     """Validation scenes that choose a policy's checkpoint; 0 takes the last."""
     ladder: int = 2
     """Checkpoints to choose from."""
-    saliency: SaliencyKind = "unet"
-    """The saliency model. In short trials on validation scenes among unseen things the U-Net's peaks were the more
-    precise ones on `apple_to_bowl`, PiCANet's on `pick_red_block`; the U-Net trains in half the time."""
+    saliency: SaliencyKind = "picanet"
+    """The saliency model."""
     saliency_iterations: int = TrainSaliency.iterations
     encoder_iterations: int = 1000
     policy_iterations: int = TrainPolicy.iterations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visarl.aim import FADE_TO, SCALES_M, Tracker, aim, fit_camera, fit_plane, locate, project, reach
+from visarl.aim import FADE_TO, SCALES_M, aim, fit_camera, fit_plane, locate, project, reach
 from visarl.errors import DataError
 
 
@@ -59,27 +59,6 @@ def test_aim_leads_from_the_hand_and_is_fine_where_a_grasp_is_decided(seen):
     assert change[4] > 3 * change[0]  # the finest scale tells 2 % of the picture apart near the hand
     assert change[5] < 0.01 * change[1]  # and says nothing far from it
     assert np.abs(aim(camera, tool, [0.5, 0.5, FADE_TO])).max() == 0  # a lost keypoint draws nowhere
-
-
-def test_a_hand_over_an_object_does_not_drag_its_keypoint_along(seen):
-    tool, over = np.array([0.45, 0.03, 0.12]), np.array([0.45, -0.12, 0.12])
-    place, tracker = pinhole(over), Tracker(fit_camera(*seen))
-    assert tracker.update(tool, [[*(place - 0.1), 0.9]])[0].tolist() == [*(place - 0.1), 0.9]
-    assert tracker.update(tool, [[*place, 0.9]])[0, :2] == pytest.approx(place)  # nothing covers it: believed at once
-    for _ in range(5):
-        believed = tracker.update(over, [[*(place + [0.1, 0.0]), 0.8]])[0]
-    assert np.linalg.norm(believed[:2] - place) < 0.02 and believed[2] == 0.8
-    for _ in range(60):
-        believed = tracker.update(over, [[*(place + [0.0, 0.8]), 0.9]])[0]
-    assert believed[:2] == pytest.approx(place + [0.0, 0.8], abs=0.01)  # in the end it is: the object is elsewhere
-
-
-def test_what_is_not_seen_is_neither_remembered_nor_forgotten(seen):
-    tool, tracker = np.array([0.45, 0.03, 0.12]), Tracker(fit_camera(*seen))
-    place = pinhole(tool) + [0.5, 0.0]
-    tracker.update(tool, [[0.9, -0.9, FADE_TO]])  # not found yet: a false peak
-    assert tracker.update(tool, [[*place, 0.9]])[0, :2] == pytest.approx(place)
-    assert tracker.update(tool, [[-0.9, 0.9, FADE_TO]])[0, :2] == pytest.approx(place)
 
 
 def test_a_place_in_the_picture_is_found_again_on_its_plane(seen):

@@ -288,6 +288,31 @@ def test_with_a_target_the_policy_aims_from_the_joints_and_does_not_see_the_effe
         dataclasses.replace(n, camera=np.zeros(5))
 
 
+def test_of_a_keypoint_the_policy_is_told_whether_it_is_trusted_not_how_clearly_it_is_seen():
+    arm = get_contract("jaco2")
+    size = len(arm.proprioception)
+    n = Normalisation(
+        proprioception_mean=np.zeros(size),
+        proprioception_std=np.ones(size),
+        embedding_mean=np.zeros(6),
+        embedding_std=np.ones(6),
+        tool_mean=np.zeros(6),
+        tool_std=np.ones(6),
+        action_scale=arm.action.high,
+        camera=np.array([[0.0, 4.0, 0.0, 0.0], [4.0, 0.0, 0.0, -1.8], [0.0, 0.0, -1.0, 1.0]]).ravel(),
+        targets=[3],
+        planes=[0.02],
+        heights=[0.03],
+    )
+
+    def told(confidence: float) -> np.ndarray:
+        return n.state([0.1, 0.2, 0.9, 0.2, -0.1, confidence], np.full(size, 0.3), arm)
+
+    np.testing.assert_array_equal(told(0.5), told(0.95))
+    assert [told(confidence)[0] for confidence in (0.95, 0.25, 0.1)] == pytest.approx([1.0, 0.5, 0.0])
+    np.testing.assert_array_equal(told(0.1)[1:], told(0.95)[1:])
+
+
 def test_a_launcher_reads_a_bundle_without_torch(original):
     code = (
         "import sys; from visarl.bundle import load_bundle; "

@@ -39,7 +39,7 @@ from visarl.training_options import (
 
 CELLS = "training.study.cells"
 
-SALIENCY_STEP_S, RGB_IMAGE_S, BOTH_IMAGE_S, POLICY_STEP_S, START_S = 0.15, 0.004, 0.007, 0.09, 7.0
+SALIENCY_STEP_S, RGB_IMAGE_S, BOTH_IMAGE_S, POLICY_STEP_S, START_S = 0.38, 0.004, 0.007, 0.09, 7.0
 """What a training step of a saliency model, a picture in pretraining (RGB alone, with saliency), a training step of a
 policy and a start take on one core of an AMD EPYC with AVX-512. Only the estimate uses them."""
 FULL_IMAGE_S = 0.02
