@@ -52,6 +52,14 @@ class Predictor:
     config: SaliencyConfig
     preprocess: PreprocessConfig
 
+    def maps(self, pictures: NDArray[np.uint8]) -> NDArray[np.floating]:
+        """`predict`, one picture at a time, as a robot does."""
+        return np.concatenate([self.predict(picture[None]) for picture in pictures])
+
+    def peaks(self, maps: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Maps (N, R, S, S) to (N, R, 3): x and y in [-1, 1], confidence."""
+        return keypoints(torch.from_numpy(np.asarray(maps, np.float32)), self.config.sigma).double().numpy()
+
 
 def main(options: ScoreSaliency) -> None:
     result = score(options)
@@ -106,7 +114,7 @@ def score_frames(model: Predictor, frames: TrueFrames) -> dict[str, Any]:
     """`SaliencyScores` of the model; `trivial`: of each of `metrics.trivial_maps`; `peaks`: `peaks.peak_scores`, where
     the model has a map for each role of the frames."""
     config = model.config
-    maps = np.concatenate([model.predict(frames.pictures[i : i + 1]) for i in range(len(frames.pictures))])
+    maps = model.maps(frames.pictures)
     clicks = [
         [c for c in frames.clicks(i) if c.role in config.roles or config.roles == (PLAIN_ROLE,)]
         for i in range(len(maps))
@@ -116,8 +124,7 @@ def score_frames(model: Predictor, frames: TrueFrames) -> dict[str, Any]:
     result = rounded(score_saliency(maps.max(axis=1), truths, points))
     result["trivial"] = {name: rounded(scores) for name, scores in score_trivial(truths, points).items()}
     if config.roles == frames.roles:
-        peaks = keypoints(torch.from_numpy(np.asarray(maps, np.float32)), config.sigma).double().numpy()
-        result["peaks"] = peak_scores(peaks, frames, model.preprocess)
+        result["peaks"] = peak_scores(model.peaks(maps), frames, model.preprocess)
     return result
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from training.peaks import PIXELS, distances
@@ -14,7 +13,6 @@ from training.score import Predictor
 from visarl.aim import FADE_FROM
 from visarl.data.annotations import render
 from visarl.metrics import flicker
-from visarl.models.readout import keypoints
 
 SMOOTHING = (0.0, 0.3, 0.6)
 """Shares of the map before that an exponential smoothing keeps a control period."""
@@ -31,7 +29,7 @@ def steadiness(model: Predictor, video: TrueFrames) -> dict[str, Any]:
         drags behind. `jitter_px`: by role, rms of a peak around its mean when a camera takes the same picture again.
     """
     config = model.config
-    maps = np.concatenate([model.predict(video.pictures[i : i + 1]) for i in range(len(video.pictures))])
+    maps = model.maps(video.pictures)
     truths = np.stack(
         [render(video.clicks(i), config.roles, config.image_size, config.sigma) for i in range(len(maps))]
     )
@@ -39,7 +37,7 @@ def steadiness(model: Predictor, video: TrueFrames) -> dict[str, Any]:
     for share in SMOOTHING:
         smooth = smoothed(maps, video.scenes, share)
         moved, found["change"] = flicker(smooth, truths, video.scenes)
-        off, _ = distances(_points(smooth, config.sigma), video, model.preprocess)
+        off, _ = distances(model.peaks(smooth), video, model.preprocess)
         px = {role: round(float(np.nanmedian(off[:, i])), 2) for i, role in enumerate(video.roles)}
         found["smoothing"][f"{share:g}"] = {"flicker": round(moved, 6), "px": px}
     found["change"] = round(found["change"], 6)
@@ -62,7 +60,7 @@ def _jitter(model: Predictor, video: TrueFrames) -> dict[str, float | None]:
     for i in np.linspace(0, len(video.pictures) - 1, STILLS).astype(int):
         noise = rng.normal(0, NOISE, (COPIES, *video.pictures[i].shape))
         copies = np.clip(np.round(video.pictures[i] + noise), 0, 255).astype(np.uint8)
-        points = _points(np.concatenate([model.predict(copy[None]) for copy in copies]), model.config.sigma)
+        points = model.peaks(model.maps(copies))
         off = PIXELS / 2 * (points[..., :2] - points[..., :2].mean(axis=0))
         sure = (points[..., 2] >= FADE_FROM).all(axis=0)  # a lost peak has no place that could jump
         spreads.append(np.where(sure, np.sqrt((off**2).sum(axis=-1).mean(axis=0)), np.nan))
@@ -71,7 +69,3 @@ def _jitter(model: Predictor, video: TrueFrames) -> dict[str, float | None]:
         role: round(float(np.nanmedian(rms[:, i])), 2) if np.isfinite(rms[:, i]).any() else None
         for i, role in enumerate(video.roles)
     }
-
-
-def _points(maps: NDArray[np.floating], sigma: float) -> NDArray[np.float64]:
-    return keypoints(torch.from_numpy(np.asarray(maps, np.float32)), sigma).double().numpy()
