@@ -26,6 +26,9 @@ from visarl.normalisation import CLIP, Normalisation
 from visarl.robot.kinematics import tool_axes, tool_position
 from visarl.training_options import TrainPolicy
 
+COMPONENT_NOISE = 1.0
+"""[deviations] On the components beside keypoints: as much noise as there is signal, so that a clone aims by the
+keypoints and takes from the components only what all demonstrations share."""
 EMBEDDING_FLOOR, PROPRIOCEPTION_FLOOR, TOOL_FLOOR_M, AXES_FLOOR = 0.05, 0.02, 0.01, 0.02
 """Least standard deviation to divide by: what hardly varies in ten demos must not be blown up when it does later."""
 
@@ -126,7 +129,7 @@ def clone(
     settings = {"model": to_dict(config), "data": digest(*arrays)}
     ladder = _Ladder(options.iterations, options.ladder, trained)
     state = {**trained, "optimiser": optimiser, "schedule": schedule, "ladder": ladder}
-    noise = options.noise, options.embedding_noise
+    noise = options.noise, _embedding_noise(options.embedding_noise, normalisation)
     model.train()
     with Run(title, options, options.iterations, state, settings) as run:
         for iteration in run:
@@ -304,21 +307,32 @@ def _tensors(demo: Demonstration, n: Normalisation, contract: ArmContract) -> tu
     return tuple(torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32)) for a in arrays)
 
 
+def _embedding_noise(std: float | None, n: Normalisation) -> NDArray[np.float32]:
+    """What `TrainPolicy.embedding_noise` means for each number of the embedding that the policy sees."""
+    trusts = len(n.planes)
+    if std is None:
+        std = COMPONENT_NOISE if trusts else 0.0
+    return np.where(np.arange(len(n.embedding_seen)) < trusts, 0.0, std).astype(np.float32)
+
+
 def _batch(
-    data: Sequence[tuple[Tensor, ...]], horizon: int, rng: np.random.Generator, noise: tuple[float, float]
+    data: Sequence[tuple[Tensor, ...]],
+    horizon: int,
+    rng: np.random.Generator,
+    noise: tuple[float, float | NDArray[np.float32]],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Whole episodes, padded: states (B, T, n), targets (B, T, H, A), weights (B, T, H), zero where padded.
 
     Args:
         data: see `_tensors`.
-        noise: on the arm, on the embedding; none on the way to the targets.
+        noise: on the arm, on each number of the embedding; none on the way to the targets.
     """
     longest = max(len(actions) for *_, actions in data)
     states, targets, weights = [], [], []
     for embedding, arm, way, actions in data:
         length = len(actions)
         noisy = [
-            x + std * torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32)) if std > 0 else x
+            x + torch.from_numpy(std * rng.standard_normal(tuple(x.shape), dtype=np.float32)) if np.any(std) else x
             for x, std in ((embedding, noise[1]), (arm, noise[0]))
         ]
         pad = (0, 0, 0, longest - length)

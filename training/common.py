@@ -98,7 +98,7 @@ def check_ranges(options: Any) -> None:
             raise ConfigError(f"{name}: expected more than 0, found {value}")
     for name in _NOT_NEGATIVE:
         value = getattr(options, name, 0)
-        if not value >= 0:
+        if value is not None and not value >= 0:
             raise ConfigError(f"{name}: expected 0 or more, found {value}")
     for name in _SHARES:
         value = getattr(options, name, 0)

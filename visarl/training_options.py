@@ -151,8 +151,9 @@ class TrainPolicy(Training):
     weight_decay: float = 1e-4
     noise: float = 0.02
     """Standard deviation of the noise on normalised proprioception."""
-    embedding_noise: float = 0.0
-    """Standard deviation of the noise on the normalised embedding."""
+    embedding_noise: float | None = None
+    """Standard deviation of the noise on the normalised embedding, never on keypoints. None takes 1 for the components
+    beside keypoints, by which a clone tells the demonstrations apart, and 0 elsewhere."""
     goal_shift: float = 0.05
     """Until the object is grasped the goal is seen elsewhere, by so much [m], in every iteration: what is done there
     must not depend on it, and ten demonstrations cannot tell."""

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from training.cloning import (
+    COMPONENT_NOISE,
     EMBEDDING_FLOOR,
     PROPRIOCEPTION_FLOOR,
     TOOL_FLOOR_M,
     Cloned,
     Demonstration,
     _batch,
+    _embedding_noise,
     _loss,
     _losses,
     _tensors,
@@ -141,6 +143,19 @@ def test_noise_goes_where_it_is_meant_and_repeats_with_its_generator() -> None:
     assert (shaken[:, EMBEDDING:] != 0).all() and not shaken[:, :EMBEDDING].any()
     assert float(shaken[:, EMBEDDING:].std()) == pytest.approx(0.5, rel=0.2)
     assert torch.equal(states(0.5, 0.5), states(0.5, 0.5)) and not torch.equal(states(0.5, 0.5), states(0.5, 0.5, 1))
+
+
+def test_of_keypoints_only_the_components_are_blurred() -> None:
+    plain = normalise(DEMOS, CONTRACT)
+    assert not _embedding_noise(None, plain).any() and (_embedding_noise(0.5, plain) == 0.5).all()
+    # Effector, object and goal as keypoints, of which the policy is told whether the last two are trusted; and 3 more.
+    beside = dataclasses.replace(
+        plain, embedding_mean=np.zeros(12), embedding_std=np.ones(12), camera=np.eye(3, 4).ravel(),
+        targets=np.array([3, 6]), planes=np.zeros(2), heights=np.zeros(2),
+    )  # fmt: skip
+    assert _embedding_noise(None, beside).tolist() == [0, 0, *[COMPONENT_NOISE] * 3]
+    assert _embedding_noise(0.25, beside).tolist() == [0, 0, 0.25, 0.25, 0.25]
+    assert not _embedding_noise(0.0, beside).any()
 
 
 @torch.no_grad()
