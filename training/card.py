@@ -62,7 +62,7 @@ def write_card(
         "",
         "## Closed loop",
         "",
-        "Success at the end of a start, in simulation, with the predicted saliency in the loop where no other is "
+        "Success at any time of a start, in simulation, with the predicted saliency in the loop where no other is "
         "named. Over the graph: one process a node, in real time; the others in one process. 95 % interval by Wilson.",
         "",
         "| what drives the arm | success | interval |",

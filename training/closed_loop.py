@@ -27,6 +27,10 @@ from visarl.sim.tabletop import SceneTruth, Simulator
 LATENCY_S = 0.05
 """From a camera frame's stamp to its action's effect, as the graph has it."""
 
+STAY_S = 2.0
+"""So long a policy goes on after it has succeeded, as a person does not stop it at once: final success is what is left
+then. [s]"""
+
 
 class Agent(Protocol):
     """What drives the arm: a bundle, or one of the diagnostics."""
@@ -44,11 +48,13 @@ class Start:
 
     seed: int
     success: bool
-    success_ever: bool
+    """At any time."""
+    success_final: bool
+    """Still `STAY_S` later; where nobody went on so long, the same as `success`."""
     seconds: float
-    """Simulated."""
+    """Simulated, until success or the limit."""
     steps: int
-    """Actions sent."""
+    """Actions sent until then."""
 
 
 def run_start(
@@ -58,6 +64,7 @@ def run_start(
     latency_s: float = LATENCY_S,
     limit_s: float | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    stay_s: float = 0.0,
 ) -> Start:
     """One episode from a fresh scene, perturbed as the simulator's are, until success or the limit.
 
@@ -66,6 +73,7 @@ def run_start(
 
     Args:
         limit_s: simulated time after which the start has failed [s]; None takes the task's.
+        stay_s: simulated time for which the agent goes on after success [s].
     """
     period = 1.0 / CONTROL_RATE_HZ
     if not 0 <= latency_s < period:
@@ -74,17 +82,23 @@ def run_start(
     agent.reset()
     limit_s = simulator.task.limit_s if limit_s is None else limit_s
     steps = 0
-    while simulator.time_s < limit_s - period / 2 and not stopped():
+
+    def step() -> bool:
         image, truth, stamp_ns = simulator.render_with_truth()
         action = bounded(simulator, agent.act(Frame(image, stamp_ns), simulator.state(), truth))
         simulator.advance(latency_s)
         simulator.command(action[:6] * CONTROL_RATE_HZ, float(action[6]))
         simulator.advance(period - latency_s)
+        return simulator.truth().success
+
+    success = False
+    while not success and simulator.time_s < limit_s - period / 2 and not stopped():
+        success = step()
         steps += 1
-        if simulator.truth().success:
-            break
-    truth = simulator.truth()
-    return Start(seed, truth.success, truth.success_ever, round(simulator.time_s, 3), steps)
+    seconds, final = round(simulator.time_s, 3), success
+    for _ in range(round(stay_s / period) if success else 0):
+        final = step()
+    return Start(seed, success, final, seconds, steps)
 
 
 AgentFactory = Callable[[], Agent]
@@ -98,6 +112,7 @@ def run_starts(
     *,
     latency_s: float = LATENCY_S,
     limit_s: float | None = None,
+    stay_s: float = 0.0,
     workers: int = 2,
     perturbation: Perturbation = "none",
     on_start: Callable[[Start], None] | None = None,
@@ -123,7 +138,7 @@ def run_starts(
         agent, simulator = make_agent(), Simulator(task, perturbation=perturbation)
         try:
             for seed in seeds:
-                collect(run_start(simulator, agent, seed, latency_s, limit_s))
+                collect(run_start(simulator, agent, seed, latency_s, limit_s, stay_s=stay_s))
         finally:
             simulator.close()
     else:
@@ -135,7 +150,7 @@ def run_starts(
                 # Ctrl-C reaches all processes of a terminal. The workers, which inherit this mask, leave it to us.
                 before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
                 try:
-                    futures = [pool.submit(_work, seed, latency_s, limit_s) for seed in seeds]
+                    futures = [pool.submit(_work, seed, latency_s, limit_s, stay_s) for seed in seeds]
                 finally:
                     signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 for future in as_completed(futures):
@@ -168,8 +183,8 @@ def _set_up_worker(make_agent: AgentFactory, task: str, perturbation: Perturbati
     multiprocessing.util.Finalize(None, simulator.close, exitpriority=10)  # a worker runs no atexit functions
 
 
-def _work(seed: int, latency_s: float, limit_s: float | None) -> Start:
+def _work(seed: int, latency_s: float, limit_s: float | None, stay_s: float) -> Start:
     if isinstance(_mine, Exception):
         raise _mine
     agent, simulator, stop = _mine
-    return run_start(simulator, agent, seed, latency_s, limit_s, stop.is_set)
+    return run_start(simulator, agent, seed, latency_s, limit_s, stop.is_set, stay_s)

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from training.agents import BundleAgent
-from training.closed_loop import Start, run_starts
+from training.closed_loop import STAY_S, Start, run_starts
 from training.common import console, track, write_json
 from visarl.bundle import load_bundle
 from visarl.contract import CONTROL_RATE_HZ
@@ -74,7 +74,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
 
 
 def summary(task: str, seeds: str, starts: Sequence[Start], rate_hz: float) -> dict[str, Any]:
-    """Rates with Wilson's interval of the final success."""
+    """Rates with Wilson's interval of the success at any time."""
     n, success = len(starts), sum(start.success for start in starts)
     low, high = wilson(success, n)
     return {
@@ -82,7 +82,7 @@ def summary(task: str, seeds: str, starts: Sequence[Start], rate_hz: float) -> d
         "seeds": seeds,
         "n": n,
         "success": success,
-        "success_ever": sum(start.success_ever for start in starts),
+        "success_final": sum(start.success_final for start in starts),
         "interval": [round(low, 3), round(high, 3)],
         "rate_hz": round(rate_hz, 2),
         "starts": [asdict(start) for start in starts],
@@ -100,6 +100,7 @@ def in_process(
         seeds,
         latency_s=options.latency_s,
         limit_s=options.limit_s,
+        stay_s=STAY_S,
         workers=options.workers,
         perturbation=options.perturbation,
         on_start=on_start,
@@ -148,10 +149,13 @@ def on_graph(
                 return success or time.monotonic() - began >= limit_s
 
             client.wait_for(ended, limit_s + 10, "the end of the episode")
-            took = time.monotonic() - began
-            truth, steps = client.truth, len(commands)
+            took, success, steps = time.monotonic() - began, bool(client.truth.success), len(commands)
+            if success:
+                stays_s = began + took + STAY_S
+                client.wait_for(lambda until=stays_s: time.monotonic() >= until, STAY_S + 10, "what becomes of it")
+            final = success and bool(client.truth.success)
             client.enable(False)
-            start = Start(seed, bool(truth.success), bool(truth.success_ever), round(took, 3), steps)
+            start = Start(seed, success, final, round(took, 3), steps)
             driven_s, sent = driven_s + took, sent + steps
             starts.append(start)
             on_start(start)

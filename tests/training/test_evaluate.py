@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import running
 from tests.tiny import tiny_bundle
 from training import evaluate, score
-from training.closed_loop import Start, run_start, run_starts
+from training.closed_loop import STAY_S, Start, run_start, run_starts
 from visarl.data.annotations import AnnotationFile
 from visarl.errors import BundleError, ConfigError, DataError, SimulationError
 from visarl.robot.interfaces import ArmState, Frame
@@ -51,8 +51,23 @@ def test_the_expert_succeeds_with_latency_in_any_number_of_workers() -> None:
     alone = run_starts(ExpertAgent, "pick_red_block", [500, 501], workers=1, on_start=lambda s: seen.append(s.seed))
     shared = run_starts(ExpertAgent, "pick_red_block", [500, 501], workers=2)
     assert [start.seed for start in alone] == seen == [500, 501]
-    assert all(start.success and start.success_ever for start in alone)
+    assert all(start.success and start.success_final for start in alone)
     assert shared == alone
+
+
+class Drops(ExpertAgent):
+    """Opens its hand as soon as it has succeeded."""
+
+    def act(self, frame: Frame, state: ArmState, truth: SceneTruth) -> np.ndarray:
+        return np.array([0.0] * 6 + [-1.0]) if truth.success_ever else super().act(frame, state, truth)
+
+
+def test_final_success_is_what_is_left_when_the_agent_has_gone_on() -> None:
+    for agent, final in ((ExpertAgent, True), (Drops, False)):
+        once, on = (run_starts(agent, "pick_red_block", [500], workers=1, stay_s=s)[0] for s in (0.0, STAY_S))
+        assert (once.success, once.success_final) == (True, True)
+        assert (on.success, on.success_final) == (True, final)
+        assert (on.seconds, on.steps) == (once.seconds, once.steps), "they tell when it succeeded"
 
 
 def test_a_start_ends_at_its_limit() -> None:
@@ -71,7 +86,7 @@ def test_the_last_line_is_json(tmp_path: Path, capsys: pytest.CaptureFixture[str
     out = tmp_path / "result.json"
     evaluate.main(Evaluate(bundle=bundle.folder, seeds="500:502", limit_s=0.5, engine="torch", workers=1, out=out))
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert list(line) == ["task", "seeds", "n", "success", "success_ever", "interval", "rate_hz"]
+    assert list(line) == ["task", "seeds", "n", "success", "success_final", "interval", "rate_hz"]
     assert (line["task"], line["seeds"], line["n"], line["success"]) == ("pick_red_block", "500:502", 2, 0)
     assert line["interval"][0] == 0 and 0.6 < line["interval"][1] < 0.7
     assert [start["seed"] for start in json.loads(out.read_text())["starts"]] == [500, 501]

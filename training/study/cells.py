@@ -52,7 +52,14 @@ def state_policy(fresh: bool, options: TrainPolicy) -> dict[str, Any]:
 
 
 def rollouts(
-    fresh: bool, policy: Path, maps: Maps | None, episodes: Path, task: str, seeds: list[int], limit_s: float | None
+    fresh: bool,
+    policy: Path,
+    maps: Maps | None,
+    episodes: Path,
+    task: str,
+    seeds: list[int],
+    limit_s: float | None,
+    stay_s: float,
 ) -> dict[str, Any]:
     """Closed-loop starts, one after the other in this process.
 
@@ -61,6 +68,7 @@ def rollouts(
         maps: whose; None for the policy on true positions.
         episodes: the task's labelled file.
         limit_s: None takes the task's.
+        stay_s: for which a policy goes on after success [s].
     """
     agent: Agent
     if maps is None:
@@ -68,7 +76,7 @@ def rollouts(
     else:
         agent = BundleAgent(policy) if maps == "predicted" else GivenMapsAgent(policy, maps, episodes)
     simulator = _simulator(task)
-    starts = [run_start(simulator, agent, seed, limit_s=limit_s) for seed in seeds]
+    starts = [run_start(simulator, agent, seed, limit_s=limit_s, stay_s=stay_s) for seed in seeds]
     return {"starts": [asdict(start) for start in starts]}
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from training import evaluate, train_encoder, train_policy, train_saliency
+from training.closed_loop import STAY_S
 from training.collect import Collection, collect
 from training.common import console, provenance
 from training.stages import Stages, settings_of
@@ -247,8 +248,9 @@ def cell(options: Table5, config: ModelConfig, one: Collection, arm: str, seed: 
         "task": one.task,
         "seeds": scenes,
         "limit_s": options.limit_s,
+        "stay_s": STAY_S,
     }
-    settings = {"seeds": scenes, "limit_s": options.limit_s}
+    settings = {"seeds": scenes, "limit_s": options.limit_s, "stay_s": STAY_S}
     starts = Job(
         f"starts/{arm}/{one.task}-{seed}", f"{CELLS}:rollouts", arguments, settings, (train.name,),
         START_S * len(scenes),
