@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,17 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from training.closed_loop import Agent
 from visarl.bundle import Bundle, load_bundle, load_part
-from visarl.config import PolicyConfig, from_dict
+from visarl.config import ESTIMATED, PolicyConfig, from_dict
 from visarl.contract import get_contract
 from visarl.data.annotations import Click, render
 from visarl.data.episodes import EpisodeFile
 from visarl.errors import ConfigError
+from visarl.estimators import load_estimators
 from visarl.inference import EncoderModel, Perception, Policy
 from visarl.models.lstm_policy import Doer, LSTMPolicy
 from visarl.normalisation import Normalisation
 from visarl.robot.interfaces import ArmState, Frame
-from visarl.sim.tabletop import SceneTruth
+from visarl.sim.modalities import modality_pictures
+from visarl.sim.tabletop import SceneTruth, Simulator
 
 Sees = Literal["state", "nothing"]
 """What a diagnostic is told beside proprioception: where object and goal truly are, or nothing."""
@@ -29,23 +33,38 @@ Maps = Literal["predicted", "oracle", "shuffled"]
 model would give); those of a frame drawn at random from the demonstrations (what maps without meaning give)."""
 
 
-class BundleAgent:
+class BundleAgent(Agent):
     """A bundle as the graph runs it: picture → saliency → embedding → action."""
 
-    def __init__(self, bundle: Path, engine: str = "auto") -> None:
+    def __init__(self, bundle: Path, engine: str = "auto", estimators: Sequence[str] = ()) -> None:
+        """
+        Args:
+            estimators: of depth or normals, see `visarl.estimators`. What the encoder sees and none of them makes, the
+                simulator renders, as `visarl simulate` does.
+        """
         loaded = load_bundle(bundle)
-        self._perception = Perception(loaded, engine=engine, threads=1)
+        config = loaded.config
+        made = dict(load_estimators(estimators))
+        wanted = config.encoder.inputs if config.needs_encoder else ()
+        self._senses = [name for name in wanted if name in ESTIMATED and name not in made]
+        self._sensed: dict[str, NDArray[np.uint8]] = {}
+        made |= {name: lambda _, sense=name: self._sensed[sense] for name in self._senses}  # type: ignore[misc]
+        self._preprocess = config.preprocess
+        self._perception = Perception(loaded, engine=engine, threads=1, estimators=made)
         self._policy = Policy(loaded)
 
     def reset(self) -> None:
         self._policy.reset()
+
+    def look(self, simulator: Simulator) -> None:
+        self._sensed = modality_pictures(simulator, self._senses, self._preprocess)
 
     def act(self, frame: Frame, state: ArmState, truth: SceneTruth) -> NDArray[np.float64]:
         embedding, _ = self._perception.perceive(frame.image)
         return self._policy.act(embedding, state.proprioception())
 
 
-class GivenMapsAgent:
+class GivenMapsAgent(Agent):
     """A bundle whose maps come from elsewhere than its own model: the controls of a study."""
 
     def __init__(self, bundle: Path, maps: Maps, episodes: Path, engine: str = "auto") -> None:
@@ -93,7 +112,7 @@ def _pool(episodes: Path) -> NDArray[np.uint8]:
         return np.concatenate([file.load(demo, ["saliency"])["saliency"] for demo in file.demos])
 
 
-class DiagnosticAgent:
+class DiagnosticAgent(Agent):
     """The policy without pictures: on the true positions of things, or on proprioception alone."""
 
     def __init__(self, part: Path) -> None:

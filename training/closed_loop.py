@@ -38,6 +38,9 @@ class Agent(Protocol):
     def reset(self) -> None:
         """Forget the last episode."""
 
+    def look(self, simulator: Simulator) -> None:
+        """Before each `act`: see what no camera gives and a sensor of the simulator does. Most agents need nothing."""
+
     def act(self, frame: Frame, state: ArmState, truth: SceneTruth) -> NDArray[np.float64]:
         """The contract's action (7,), physical units. Only diagnostics may look at `truth`."""
 
@@ -85,6 +88,7 @@ def run_start(
 
     def step() -> bool:
         image, truth, stamp_ns = simulator.render_with_truth()
+        agent.look(simulator)
         action = bounded(simulator, agent.act(Frame(image, stamp_ns), simulator.state(), truth))
         simulator.advance(latency_s)
         simulator.command(action[:6] * CONTROL_RATE_HZ, float(action[6]))

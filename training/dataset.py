@@ -45,6 +45,10 @@ def taught(path: Path, preprocess: PreprocessConfig | None = None) -> EpisodeFil
     return episodes
 
 
+ESTIMATOR = "estimator"
+"""Attribute of depth or normals that a function of the picture has made; the simulator's have none."""
+
+
 def require_modality(episodes: EpisodeFile, label: str, name: str, group: h5py.Group | None = None) -> None:
     """
     Args:

@@ -23,6 +23,7 @@ from visarl.bundle import load_bundle
 from visarl.contract import CONTROL_RATE_HZ
 from visarl.data.files import writable
 from visarl.errors import ConfigError
+from visarl.estimators import load_estimators
 from visarl.sim.seeds import parse_seeds
 from visarl.sim.tasks import get_task
 from visarl.stats import wilson
@@ -46,6 +47,11 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     get_task(task)
     if options.limit_s is not None and options.limit_s <= 0:
         raise ConfigError(f"limit_s: expected a positive time, found {options.limit_s}")
+    if options.graph and options.estimators:
+        raise ConfigError(
+            "estimators: over the graph the encoder's node is told of them in a bench file; leave out --graph, or them"
+        )
+    load_estimators(options.estimators)  # a wrong name is told here, not by a worker
     if options.graph and options.perturbation != "none":
         raise ConfigError(
             f"perturbation {options.perturbation!r}: the graph's simulator shows scenes as they are; leave out "
@@ -95,7 +101,7 @@ def in_process(
     """The same models with the graph's latency modelled, in scenes that may be perturbed; the commands come at exactly
     the control rate."""
     return run_starts(
-        partial(BundleAgent, options.bundle, options.engine),
+        partial(BundleAgent, options.bundle, options.engine, options.estimators),
         task,
         seeds,
         latency_s=options.latency_s,

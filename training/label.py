@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from training.common import check_ranges, console, pick_device, track
-from training.dataset import SALIENCY, picture_sets
+from training.dataset import ESTIMATOR, SALIENCY, picture_sets
 from training.parts import BATCH, load_saliency, predict_maps
 from visarl.cli import DEBUG_VARIABLE
 from visarl.data.episodes import EpisodeFile, edit
@@ -84,7 +84,9 @@ def _estimated(name: str, estimator: Estimator, size: int) -> Labeller:
             ) from error
         return stored_modality(name, found, size)
 
-    return Labeller(name, (size, size, 3) if name == "normals" else (size, size), make, {})
+    made_by = f"{estimator.__module__}:{getattr(estimator, '__qualname__', type(estimator).__name__)}"
+    shape = (size, size, 3) if name == "normals" else (size, size)
+    return Labeller(name, shape, make, {ESTIMATOR: made_by})
 
 
 def _label(episodes: EpisodeFile, group: h5py.Group, labellers: list[Labeller]) -> Any:

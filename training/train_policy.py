@@ -25,7 +25,7 @@ from training.agents import BundleAgent, DiagnosticAgent, GivenMapsAgent, Sees
 from training.cloning import Cloned, Demonstration, Meaning, Parts, clone
 from training.closed_loop import AgentFactory, run_starts
 from training.common import console, prepare, provenance, write_json
-from training.dataset import require_modality, taught
+from training.dataset import ESTIMATOR, require_modality, taught
 from training.maps import maps_for
 from training.parts import encode, load_encoder, load_saliency
 from visarl.bundle import Bundle, save_bundle, save_part
@@ -89,7 +89,7 @@ def train(options: TrainPolicy) -> Bundle:
     config, models = _models(options, device)
     with taught(options.episodes, config.preprocess) as file:
         contract, task = file.contract, task_of(file)
-        _check_starts(options, config, task)
+        _check_starts(options, config, task, file)
         config = dataclasses.replace(config, arm=contract.name)
         episodes = [read_episode(file, demo, config, options) for demo in file.demos]
     readout = Readout(config.readout, config.saliency.roles, config.encoder, config.saliency.sigma)
@@ -183,18 +183,21 @@ def train_state(options: TrainPolicy) -> dict[str, Any]:
     return metrics
 
 
-def _check_starts(options: TrainPolicy, config: ModelConfig, task: str) -> None:
+def _check_starts(options: TrainPolicy, config: ModelConfig, task: str, file: EpisodeFile) -> None:
     """Before the work what would fail after it.
 
     Raises:
-        ConfigError: closed-loop starts are asked for, and the simulator does not have the task or not what the encoder
-        sees.
+        ConfigError: closed-loop starts are asked for, and the simulator does not have the task or would show the
+        encoder another depth than the estimated one that it learns from.
     """
-    if options.select > 0 and set(config.encoder.inputs) & set(ESTIMATED) and config.needs_encoder:
-        raise ConfigError(
-            f"select: closed-loop starts show pictures alone, this encoder sees {', '.join(config.encoder.inputs)}; "
-            "leave --select at 0, which takes the last checkpoint"
-        )
+    if options.select > 0 and config.needs_encoder:
+        pictures = file.file["data"][file.demos[0]]["obs"]
+        for name in config.encoder.inputs:
+            if name in ESTIMATED and name in pictures and ESTIMATOR in pictures[name].attrs:
+                raise ConfigError(
+                    f"select: {options.episodes} has {name} by {pictures[name].attrs[ESTIMATOR]}, and closed-loop "
+                    "starts would show what the simulator renders; leave --select at 0, which takes the last checkpoint"
+                )
     if task not in TASKS and (options.select > 0 or (options.diagnostics and options.diagnostic_starts > 0)):
         raise ConfigError(
             f"{options.episodes}: the simulator has no task {task!r} to start in ({', '.join(TASKS)}); with "

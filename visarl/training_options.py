@@ -244,6 +244,9 @@ class Evaluate:
     perturbation: Perturbation = "none"
     """Without the graph: other looks than those of the demonstrations: other colours, a moving picture behind and on
     the table, or things that no demonstration shows."""
+    estimators: tuple[str, ...] = ()
+    """Without the graph: what makes depth or normals of the picture, as depth=package.module:function; the simulator
+    renders what the encoder sees and none of them makes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,7 +303,7 @@ class Pipeline:
     """Everything from nothing: record, click, train, label, pretrain, clone, evaluate, write the bundle."""
 
     task: str
-    """pick_red_block or pick_apple."""
+    """pick_red_block, pick_apple, bread_to_plate or apple_to_bowl."""
     out: Path
     """Folder of the run; a second call goes on where the first stopped."""
     preset: str = "64"

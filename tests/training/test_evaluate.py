@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import running
 from tests.tiny import tiny_bundle
 from training import evaluate, score
-from training.closed_loop import STAY_S, Start, run_start, run_starts
+from training.closed_loop import STAY_S, Agent, Start, run_start, run_starts
 from visarl.data.annotations import AnnotationFile
 from visarl.errors import BundleError, ConfigError, DataError, SimulationError
 from visarl.robot.interfaces import ArmState, Frame
@@ -27,7 +27,7 @@ from visarl.sim.tabletop import SceneTruth, Simulator
 from visarl.training_options import Evaluate, ScoreSaliency
 
 
-class ExpertAgent:
+class ExpertAgent(Agent):
     """The expert as an agent: it should succeed, also with the graph's latency."""
 
     def reset(self) -> None:
@@ -38,7 +38,7 @@ class ExpertAgent:
         return self._expert.act(truth, state)
 
 
-class Still:
+class Still(Agent):
     def reset(self) -> None:
         pass
 

@@ -16,13 +16,16 @@ import torch._dynamo  # noqa: F401  before the simulator renders
 from tests.tiny import TINY
 from tests.training.conftest import encoder_options
 from tests.training.test_train_policy import policy_options
-from training import label, train_encoder, train_policy, train_saliency
+from training import evaluate, label, train_encoder, train_policy, train_saliency
+from training.agents import BundleAgent
 from visarl.bundle import Bundle, load_bundle
 from visarl.errors import ConfigError, DataError
 from visarl.inference import Perception
 from visarl.options import Simulate
+from visarl.robot.interfaces import Frame
+from visarl.sim.tabletop import Simulator
 from visarl.simulate import simulate
-from visarl.training_options import Label, TrainEncoder, TrainPolicy
+from visarl.training_options import Evaluate, Label, TrainEncoder, TrainPolicy
 
 
 def test_from_the_simulator_to_a_bundle_without_a_bag(run: Path, tmp_path: Path) -> None:
@@ -60,6 +63,21 @@ def test_from_the_simulator_to_a_bundle_without_a_bag(run: Path, tmp_path: Path)
     inputs = ("rgb", "depth", "normals")
     seeing = policy(episodes, tmp_path / "seeing", encoder(episodes, tmp_path / "seen", inputs, run))
     assert seeing.config.encoder.inputs == inputs and not seeing.config.needs_saliency
+    starts = evaluate.evaluate(Evaluate(bundle=seeing.folder, seeds="500:501", limit_s=0.5, workers=1))["starts"]
+    assert starts[0]["steps"] == 5, "the simulator renders what no camera gives"
+
+    simulator = Simulator("pick_red_block", 500)
+    try:
+        picture, truth, stamp_ns = simulator.render_with_truth()
+        by_sensor, by_function = BundleAgent(seeing.folder, "torch"), BundleAgent(seeing.folder, "torch", FLAT)
+        actions = []
+        for agent in (by_sensor, by_function):
+            agent.reset()
+            agent.look(simulator)
+            actions.append(agent.act(Frame(picture, stamp_ns), simulator.state(), truth))
+    finally:
+        simulator.close()
+    assert np.abs(actions[0] - actions[1]).max() > 1e-6, "the rendered depth and normals are looked at"
 
 
 def encoder(episodes: Path, out: Path, inputs: tuple[str, ...], run: Path) -> Path:
@@ -80,6 +98,9 @@ def policy(episodes: Path, out: Path, part: Path, saliency: Path | None = None) 
 def brightness(picture: np.ndarray) -> np.ndarray:
     """A depth model of sorts."""
     return picture.mean(axis=-1) / 255
+
+
+FLAT = (f"depth={__name__}:brightness", f"normals={__name__}:flat")
 
 
 def darkness(picture: np.ndarray) -> np.ndarray:
@@ -114,6 +135,6 @@ def test_what_a_policy_lacks_is_told_before_the_work(run: Path, tmp_path: Path) 
     options = dataclasses.replace(policy_options(run, tmp_path / "policy"), encoder=part)
     with pytest.raises(DataError, match="demo_0 has no depth; `visarl simulate --modalities depth` .*--estimators"):
         train_policy.main(options)
-    with pytest.raises(ConfigError, match="select: closed-loop starts show pictures alone.* leave --select at 0"):
+    with pytest.raises(ConfigError, match="select: .* has depth by .*brightness, and .* leave --select at 0"):
         train_policy.main(dataclasses.replace(options, episodes=episodes, select=2))
     assert not (tmp_path / "policy" / "checkpoint.pt").exists()
