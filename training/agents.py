@@ -36,11 +36,14 @@ model would give); those of a frame drawn at random from the demonstrations (wha
 class BundleAgent(Agent):
     """A bundle as the graph runs it: picture → saliency → embedding → action."""
 
-    def __init__(self, bundle: Path, engine: str = "auto", estimators: Sequence[str] = ()) -> None:
+    def __init__(
+        self, bundle: Path, engine: str = "auto", estimators: Sequence[str] = (), smoothing: float = 0.0
+    ) -> None:
         """
         Args:
             estimators: of depth or normals, see `visarl.estimators`. What the encoder sees and none of them makes, the
                 simulator renders, as `visarl simulate` does.
+            smoothing: see `visarl.inference.SaliencyModel`.
         """
         loaded = load_bundle(bundle)
         config = loaded.config
@@ -50,10 +53,11 @@ class BundleAgent(Agent):
         self._sensed: dict[str, NDArray[np.uint8]] = {}
         made |= {name: lambda _, sense=name: self._sensed[sense] for name in self._senses}  # type: ignore[misc]
         self._preprocess = config.preprocess
-        self._perception = Perception(loaded, engine=engine, threads=1, estimators=made)
+        self._perception = Perception(loaded, engine=engine, threads=1, estimators=made, smoothing=smoothing)
         self._policy = Policy(loaded)
 
     def reset(self) -> None:
+        self._perception.reset()
         self._policy.reset()
 
     def look(self, simulator: Simulator) -> None:

@@ -47,9 +47,9 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     get_task(task)
     if options.limit_s is not None and options.limit_s <= 0:
         raise ConfigError(f"limit_s: expected a positive time, found {options.limit_s}")
-    if options.graph and options.estimators:
+    if options.graph and (options.estimators or options.smoothing):
         raise ConfigError(
-            "estimators: over the graph the encoder's node is told of them in a bench file; leave out --graph, or them"
+            "estimators, smoothing: over the graph a bench file tells the nodes of them; leave out --graph, or them"
         )
     load_estimators(options.estimators)  # a wrong name is told here, not by a worker
     if options.graph and options.perturbation != "none":
@@ -101,7 +101,7 @@ def in_process(
     """The same models with the graph's latency modelled, in scenes that may be perturbed; the commands come at exactly
     the control rate."""
     return run_starts(
-        partial(BundleAgent, options.bundle, options.engine, options.estimators),
+        partial(BundleAgent, options.bundle, options.engine, options.estimators, options.smoothing),
         task,
         seeds,
         latency_s=options.latency_s,

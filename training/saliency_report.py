@@ -51,7 +51,9 @@ def fragment(results: Mapping[str, Any]) -> str:
         "",
         "Clicked frames of ten demonstrations; scored on frames of unseen scenes, on whose table stand things that no "
         "demonstration shows. Truth is a Gaussian where the simulator projects each role to; the map is the maximum "
-        f"over the roles. Means over {_seeds(cells)}.",
+        "over the roles. Adaptive F cuts the map at twice its mean, and the truth, whose edges are soft too, by the "
+        "same rule, so that a perfect map has 1. The other two cut the truth at half its height. Means over "
+        f"{_seeds(cells)}.",
         "",
         *_target(cells, tasks, told),
         f"### With {told} clicked frames, beside maps that know nothing of the picture",
@@ -76,8 +78,9 @@ def fragment(results: Mapping[str, Any]) -> str:
     ]
     lines += [grid(["task", "model", *map(str, counts)], rows, made), "", f"![Curves]({CURVES})", ""]
     lines += _peaks(cells, tasks, told, made) + _steady(cells, tasks, told, made) + _times(found["time"], made)
-    lines += ["### Best and worst", "", f"PiCANet after {told} clicked frames; the truth is circled.", ""]
-    lines += [f"![The best and the worst maps of {task}]({pictures_of(task, 'picanet')})\n" for task in tasks]
+    shown = next(iter(_by_variant(cells)))
+    lines += ["### Best and worst", "", f"{TITLES[shown]} after {told} clicked frames; the truth is circled.", ""]
+    lines += [f"![The best and the worst maps of {task}]({pictures_of(task, shown)})\n" for task in tasks]
     rows = [
         ("commit", about["commit"]),
         ("made", about["made"]),

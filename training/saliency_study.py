@@ -100,7 +100,7 @@ def study(options: SaliencyStudy) -> dict[str, Any]:
         for task in plan.tasks for variant in options.variants for count in plan.counts for seed in range(plan.seeds)
     ]  # fmt: skip
     minutes = _minutes(options, plan, config, cells)
-    console().print(f"saliency study: {len(cells)} trainings, about {minutes:.0f} minutes less what is done")
+    console().print(f"saliency study: {len(cells)} trainings, about {minutes:.0f} minutes with what is done")
     names = [f"frames/{task}" for task in plan.tasks] + [_name(*cell) for cell in cells]
     names += [f"time/{variant}" for variant in options.variants]
     stages, out = Stages(options.out / "stages", names), options.out.absolute()

@@ -17,7 +17,7 @@ from torch import Tensor
 from visarl.bundle import Bundle
 from visarl.config import ESTIMATED, MODALITY_CHANNELS
 from visarl.engines import make_engine
-from visarl.errors import BundleError, ContractError
+from visarl.errors import BundleError, ConfigError, ContractError
 from visarl.estimators import Estimator, require
 from visarl.models.lstm_policy import Doer, LSTMPolicy
 from visarl.models.multimae import Encoder
@@ -30,29 +30,45 @@ from visarl.tracking import Tracker
 class SaliencyModel:
     """Camera frames to saliency maps."""
 
-    def __init__(self, bundle: Bundle, engine: str = "auto", threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, engine: str = "auto", threads: int = 1, smoothing: float = 0.0) -> None:
         """
         Args:
             bundle: whose model.
             engine: one of `engines.ENGINES`.
             threads: of the engine. Torch has one pool a process: the last setting counts for all.
+            smoothing: share of the maps before that `follow` keeps: steadier maps, which lag behind.
 
         Raises:
             BundleError: the bundle has no saliency model, or weights that do not fit its configuration.
-            ConfigError: no such engine, or it is not installed.
+            ConfigError: no such engine, or it is not installed; a share out of range.
         """
+        if not 0 <= smoothing < 1:
+            raise ConfigError(f"smoothing: expected a share of at least 0 and less than 1, found {smoothing}")
+        self._smoothing = smoothing
+        self.reset()
         self._preprocess, self._config = bundle.config.preprocess, bundle.config.saliency
         model = Predict(load_module(build_saliency(self._config), bundle, "saliency"))
         size = self._config.image_size
         self._run = make_engine(model, [(3, size, size)], engine, threads, f"{bundle.id}-saliency")
 
     def saliency(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Camera frame (H, W, 3) uint8 RGB → maps (roles, S, S) in [0, 1].
+        """Camera frame (H, W, 3) uint8 RGB → maps (roles, S, S) in [0, 1]; with smoothing, of a video's next frame.
 
         Raises:
             ContractError: a frame of another size or encoding.
         """
-        return self.saliency_batch(crop(image, self._preprocess)[None])[0]
+        return self.follow(self.saliency_batch(crop(image, self._preprocess)[None]))[0]
+
+    def reset(self) -> None:
+        """Another video begins."""
+        self._before: NDArray[np.float32] | None = None
+
+    def follow(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The next frame's maps (1, roles, S, S), mixed with what was before."""
+        if self._smoothing and self._before is not None:
+            maps = (self._smoothing * self._before + (1 - self._smoothing) * maps).astype(np.float32)
+        self._before = maps
+        return maps
 
     def saliency_batch(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Cropped pictures (N, s, s, 3) uint8 → maps (N, roles, S, S)."""
@@ -151,11 +167,17 @@ class Perception:
         engine: str = "auto",
         threads: int = 1,
         estimators: Mapping[str, Estimator] | None = None,
+        smoothing: float = 0.0,
     ) -> None:
-        """As `EncoderModel`."""
+        """As `SaliencyModel` and `EncoderModel`."""
         self._preprocess = bundle.config.preprocess
-        self._saliency = SaliencyModel(bundle, engine, threads) if bundle.config.needs_saliency else None
+        self._saliency = SaliencyModel(bundle, engine, threads, smoothing) if bundle.config.needs_saliency else None
         self._encoder = EncoderModel(bundle, engine, threads, estimators)
+
+    def reset(self) -> None:
+        """Another video begins."""
+        if self._saliency is not None:
+            self._saliency.reset()
 
     def perceive(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Camera frame (H, W, 3) uint8 RGB → embedding (dim,) and maps (roles, S, S), None if nobody needs them.
@@ -164,7 +186,7 @@ class Perception:
             ContractError: a frame of another size or encoding.
         """
         pictures = crop(image, self._preprocess)[None]
-        maps = None if self._saliency is None else self._saliency.saliency_batch(pictures)
+        maps = None if self._saliency is None else self._saliency.follow(self._saliency.saliency_batch(pictures))
         return self._encoder.embed_batch(pictures, maps)[0], None if maps is None else maps[0]
 
 

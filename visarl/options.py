@@ -171,8 +171,9 @@ class Annotate:
 
     bags: Path
     """Folder of recorded episodes."""
-    out: Path
-    """The clicks (JSON). Saved at every change; a file that is there is gone on with."""
+    out: Path | None = None
+    """The clicks (JSON); None takes clicks.json beside the folder of bags. Saved at every change; a file that is there
+    is gone on with."""
     annotator: str = ""
     """Who clicks. Each has a file of his own: with --annotator anna, clicks.anna.json beside clicks.json."""
     average: bool = False

@@ -247,6 +247,8 @@ class Evaluate:
     estimators: tuple[str, ...] = ()
     """Without the graph: what makes depth or normals of the picture, as depth=package.module:function; the simulator
     renders what the encoder sees and none of them makes."""
+    smoothing: float = 0.0
+    """Without the graph: share of the saliency maps before that is kept from frame to frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,7 +331,7 @@ class Pipeline:
     saliency_iterations: int = 600
     encoder_iterations: int = 700
     policy_iterations: int = 700
-    select: int = 0
+    select: int = 6
     """Validation starts that choose the policy's checkpoint; 0 takes the last."""
     diagnostic_starts: int = 10
     """Validation starts of each diagnostic policy."""
@@ -399,8 +401,8 @@ class Table5:
     """Starts a task of our arm that are done again over the ROS graph."""
     limit_s: float | None = None
     """A start that has not succeeded by then has failed; None takes the task's."""
-    workers: int = 2
-    """Jobs at a time, a thread each."""
+    workers: int | None = None
+    """Jobs at a time, a thread and 1.5 GB each; None takes one a core."""
     ray: str | None = None
     """Address of a running Ray cluster (`auto`, or ray://HOST:PORT) that does the jobs instead."""
     device: Device = "auto"

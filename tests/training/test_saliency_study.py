@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def test_the_page_tells_of_all_of_it(done: tuple[SaliencyStudy, dict[str, Any]])
     for words in ("### Peaks", "### Steadiness", "### Time a frame", "*zeros*", "missed by", "U-Net", "Made by `"):
         assert words in page, words
     assert "nan" not in page
-    for name in (CURVES, CONFIDENCE, pictures_of("pick_red_block", "unet")):
+    shown = re.findall(r"!\[[^]]*\]\(([^)]*)\)", page)
+    assert set(shown) == {CURVES, CONFIDENCE, pictures_of("pick_red_block", "unet")}
+    for name in shown:
         assert (options.out / name).stat().st_size > 10_000, name
 
 

@@ -58,6 +58,21 @@ def test_saliency_is_what_the_trained_model_predicts_on_the_same_preprocessing(b
     np.testing.assert_allclose(maps, expected, atol=1e-5)
 
 
+def test_smoothed_maps_keep_a_share_of_those_before(bundle):
+    first, second = frames(2)
+    plain, smooth = SaliencyModel(bundle, "torch"), SaliencyModel(bundle, "torch", smoothing=0.6)
+    one, two = plain.saliency(first), plain.saliency(second)
+    np.testing.assert_allclose(smooth.saliency(first), one)
+    np.testing.assert_allclose(smooth.saliency(second), 0.6 * one + 0.4 * two, atol=1e-6)
+    smooth.reset()
+    np.testing.assert_allclose(smooth.saliency(second), two)
+    both = Perception(bundle, "torch", smoothing=0.6)
+    both.perceive(first)
+    np.testing.assert_allclose(both.perceive(second)[1], 0.6 * one + 0.4 * two, atol=1e-6)
+    with pytest.raises(ConfigError, match="smoothing: expected a share"):
+        SaliencyModel(bundle, "torch", smoothing=1.0)
+
+
 @BOTH
 def test_the_embedding_is_the_readout_of_the_encoder(bundle, engine):
     image = frames(1)[0]

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,10 +50,13 @@ def free_port() -> int:
 class Server:
     """`visarl annotate` as a person starts it."""
 
-    def __init__(self, bags: Path, out: Path, *options: str) -> None:
+    def __init__(self, bags: Path, out: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         self.port, self.out = free_port(), out
         self._command = [sys.executable, "-m", "visarl.cli", "annotate", "--bags", str(bags), "--out", str(out)]
         self._command += ["--port", str(self.port), "--frames", "4", *options]
+        # Without a screen: it would open a window on that of the person who runs the tests.
+        self._env = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+        self._env |= {"OMP_NUM_THREADS": "1", **(env or {})}
         self._log = out.parent / f"server-{self.port}.log"
         self.link = ""
         self.process: subprocess.Popen[bytes]
@@ -65,7 +68,7 @@ class Server:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env=self._env,
             )
         self.link = wait(self._link, "the server's link", START_S)
         return self

@@ -163,3 +163,18 @@ def test_a_mistake_at_the_start_is_one_line(recorded: Path, tmp_path: Path, opti
         result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith("visarl: error: ") and expected in result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a browser by the environment's BROWSER")
+def test_the_page_opens_by_itself_where_there_is_a_screen(recorded: Path, tmp_path: Path) -> None:
+    opened, browser = tmp_path / "opened", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    environment = {"DISPLAY": ":99", "BROWSER": str(browser)}
+    server = Server(recorded, tmp_path / "clicks.json", env=environment).start()
+    try:
+        wait(opened.exists, "the browser")
+        assert opened.read_text().strip() == server.link
+        assert ask(server, "GET", "/")[0] == 200
+    finally:
+        server.kill()

@@ -253,9 +253,11 @@ def _remotely(function: Any, *arguments: Any) -> Any:
     return function(*arguments)
 
 
-def executor(workers: int, ray: str | None) -> Executor:
-    """Local processes, or the cluster at an address."""
-    return LocalProcesses(workers) if ray is None else Ray(ray)
+def executor(workers: int | None, ray: str | None) -> Executor:
+    """Local processes, one a core where no number is given, or the cluster at an address."""
+    if ray is not None:
+        return Ray(ray)
+    return LocalProcesses((os.cpu_count() or 1) if workers is None else workers)
 
 
 def estimate(plan: Plan, slots: int, others_s: float = 0.0) -> str:

@@ -72,6 +72,7 @@ def study(options: Table5) -> dict[str, Any]:
         console().print(
             f"demonstrations: about {recording_seconds(options, collections) / 60:.0f} minutes in real time; then "
             + estimate(make_plan(options, config, collections, None), workers.slots)
+            + ("" if options.preset == "64" else f"; that is of preset 64 on CPU cores, not of {options.preset}")
         )
         recorded = {one.task: collect(one, config, stages) for one in collections}
         plan = make_plan(options, config, collections, stages)
@@ -98,8 +99,14 @@ def check(options: Table5) -> None:
         if arm not in ARMS:
             raise ConfigError(f"arms: {suggest(arm, ARMS)}, found {arm!r}")
     for name in ("seeds", "rollouts", "demos", "frames", "workers"):
-        if getattr(options, name) < 1:
-            raise ConfigError(f"{name}: expected at least 1, found {getattr(options, name)}")
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"{name}: expected at least 1, found {value}")
+    if options.saliency == "frozen":
+        raise ConfigError(
+            "saliency 'frozen': its features come from a hub or a file, which the study does not ask for; expected "
+            "picanet or unet. `visarl study saliency` compares all three"
+        )
     if options.rollouts < options.seeds or options.rollouts > len(EVALUATION_SEEDS):
         raise ConfigError(
             f"rollouts: expected {options.seeds} (one a training seed) to {len(EVALUATION_SEEDS)}, "

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
+import sys
+import webbrowser
 from collections.abc import Collection
 from pathlib import Path
 
@@ -19,8 +22,9 @@ from visarl.options import Annotate
 
 def main(options: Annotate) -> int:
     """Ends with Ctrl-C; with `options.average` at once."""
+    out = clicks_file(options)
     if options.average:
-        return write_average(options)
+        return write_average(options, out)
     if options.frames < 1:
         raise ConfigError(f"frames: expected at least 1, found {options.frames}")
     if not 0 <= options.port <= 65535:
@@ -35,7 +39,7 @@ def main(options: Annotate) -> int:
     from visarl.annotate.server import Session, make_app
 
     config = get_preset(options.preset)
-    store = Store(annotator_path(options.out, options.annotator), config.preprocess)
+    store = Store(annotator_path(out, options.annotator), config.preprocess)
     store.add(AnnotationFile(config.preprocess))  # nothing: but a folder that cannot be written is said now
     listening = listen(options.host, options.port)  # before the slow part: a port in use is said at once
     cv2.setNumThreads(0)  # its pool would fight torch's for the cores
@@ -49,18 +53,29 @@ def main(options: Annotate) -> int:
     proposals = propose(library, options.frames, options.seed, predictor, done)
     port, token = listening.getsockname()[1], "" if is_loopback(options.host) else secrets.token_urlsafe(24)
     roles = config.saliency.roles
-    session = Session(
-        library, options.out, options.annotator, roles, proposals, predictor, token, cookie_name(port)
-    )  # fmt: skip
+    session = Session(library, out, options.annotator, roles, proposals, predictor, token, cookie_name(port))
     own = socket.gethostname()  # not getfqdn(), which may wait for a name server that is not there
     names = ["localhost"] if not token else ["localhost", own, f"{own}.local", options.host]
-    print(f"annotate at {link(options.host, port, token)} (Ctrl-C ends; saved in {store.path})", flush=True)
+    address = link(options.host, port, token)
+    print(f"annotate at {address} (Ctrl-C ends; saved in {store.path})", flush=True)
+    if not token and has_screen():
+        webbrowser.open(address)  # waits in the socket until the server runs, one moment from now
     settings = uvicorn.Config(make_app(session, names), log_level="warning", timeout_graceful_shutdown=2)
     try:
         uvicorn.Server(settings).run([listening])
     finally:
         print(farewell(store, options.bags), flush=True)
     return 0
+
+
+def clicks_file(options: Annotate) -> Path:
+    """Where the clicks are kept."""
+    return options.bags.absolute().parent / "clicks.json" if options.out is None else options.out
+
+
+def has_screen() -> bool:
+    """Whether a browser would show here: over SSH a text browser would take the terminal."""
+    return sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def farewell(store: Store, bags: Path) -> str:
@@ -102,23 +117,23 @@ def link(host: str, port: int, token: str) -> str:
     return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
 
 
-def write_average(options: Annotate) -> int:
-    """Average the named annotators into `options.out`; the last line on stdout is one line of JSON.
+def write_average(options: Annotate, out: Path) -> int:
+    """Average the named annotators into `out`; the last line on stdout is one line of JSON.
 
     Raises:
-        DataError: nobody has annotated, or `options.out` holds somebody's own clicks.
+        DataError: nobody has annotated, or `out` holds somebody's own clicks.
     """
     from visarl.annotate.exchange import average
 
-    names = annotators(options.out)
+    names = annotators(out)
     if not names:
-        expected = options.out.with_name(f"{options.out.stem}.NAME{options.out.suffix}")
+        expected = out.with_name(f"{out.stem}.NAME{out.suffix}")
         raise DataError(f"no files {expected}; annotate with --annotator NAME first")
-    check_replaceable(options.out)
+    check_replaceable(out)
     preprocess = get_preset(options.preset).preprocess
-    files = [Store(annotator_path(options.out, name), preprocess).annotations() for name in names]
+    files = [Store(annotator_path(out, name), preprocess).annotations() for name in names]
     found = average(files)
-    write_text(options.out, json.dumps({**found.content(), AVERAGE: names}, indent=1))
+    write_text(out, json.dumps({**found.content(), AVERAGE: names}, indent=1))
     marks = sum(map(len, found.frames.values())) + sum(map(len, found.areas.values()))
     print(json.dumps({"annotators": names, "frames": len(found.frames), "marks": marks}))
     return 0

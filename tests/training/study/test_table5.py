@@ -94,6 +94,8 @@ def test_more_arms_leave_what_is_done_as_it_is() -> None:
         ({"seeds": 0}, "seeds: expected at least 1, found 0"),
         ({"rollouts": 2}, "rollouts: expected 3"),
         ({"select": -1}, "select"),
+        ({"saliency": "frozen"}, "saliency 'frozen'.* expected picanet or unet"),
+        ({"workers": 0}, "workers: expected at least 1, found 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from training.augment import Augmentation
 from training.train_saliency import ClickedPicture, draw_batch
 from visarl.annotate import exchange
-from visarl.annotate.main import main
+from visarl.annotate.main import clicks_file, main
 from visarl.annotate.store import Conflict, Frame, Store, annotator_path, annotators, parse_marks
 from visarl.config import ModelConfig, PreprocessConfig, SaliencyConfig
 from visarl.data.annotations import SIGMA, AnnotationFile, Area, Click, FrameKey, render
@@ -293,3 +293,8 @@ def test_an_import_overwrites_nobody_s_clicks(store: Store) -> None:
     frames = store.frames()
     assert frames[KEY] == Frame((CLICK,), revision=1, save="a")
     assert frames[FrameKey("ep0", 2)].revision == 2 and frames[FrameKey("ep0", 3)].state == "empty"
+
+
+def test_clicks_lie_beside_the_bags_unless_told(tmp_path: Path) -> None:
+    assert clicks_file(Annotate(bags=tmp_path / "red" / "bags")) == tmp_path / "red" / "clicks.json"
+    assert clicks_file(Annotate(bags=tmp_path / "bags", out=tmp_path / "other.json")) == tmp_path / "other.json"

@@ -36,7 +36,7 @@ class PerceptionNode(Node):
         bundle = load_bundle(options.bundle)
         self._bundle_id = bundle.id
         estimators = load_estimators(options.estimators.split())
-        self._model = Perception(bundle, options.engine, options.threads, estimators)
+        self._model = Perception(bundle, options.engine, options.threads, estimators, options.smoothing)
         self._preprocess = bundle.config.preprocess
         self._pacer = Pacer(options.rate_hz)
         self._health = Health(self)

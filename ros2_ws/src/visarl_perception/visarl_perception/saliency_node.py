@@ -30,6 +30,7 @@ class Options:
     engine: str = parameter("auto", "what runs the models: auto, torch or openvino")
     threads: int = parameter(1, "of the engine; a second busy process on the same cores slows both", 1, 64)
     rate_hz: float = parameter(CONTROL_RATE_HZ, "frames a second that are looked at", 0.1, 120.0)
+    smoothing: float = parameter(0.0, "share of the maps before that is kept: steadier, and late", 0.0, 0.95)
     overlay_quality: int = parameter(80, "JPEG quality of saliency/overlay/compressed", 10, 100)
 
 
@@ -56,7 +57,7 @@ class SaliencyNode(Node):
         super().__init__("saliency_node")
         options = declare(self, Options)
         bundle = load_bundle(options.bundle)
-        self._model = SaliencyModel(bundle, engine=options.engine, threads=options.threads)
+        self._model = SaliencyModel(bundle, options.engine, options.threads, options.smoothing)
         self._preprocess = bundle.config.preprocess
         self._pacer = Pacer(options.rate_hz)
         self._health = Health(self)
