@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import torch._dynamo  # noqa: F401 - before whichever test imports the simulator first, or the process crashes
 from hypothesis import HealthCheck, settings
 
@@ -43,3 +45,10 @@ def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
             for left in psutil.wait_procs(family, timeout=20)[1]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     left.kill()
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A hub of weights that nobody reaches, and an empty cache of it: without the wait for its answer."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))

@@ -26,12 +26,14 @@ from visarl.config import ModelConfig, SaliencyConfig, get_preset, to_dict
 from visarl.contract import PLAIN_ROLE, ROLES
 from visarl.data.annotations import AnnotationFile, Area, Click, render
 from visarl.data.bags import find_bags
-from visarl.errors import ConfigError, DataError
+from visarl.errors import ConfigError, DataError, HubError
 from visarl.models.saliency import SaliencyNet, build_saliency, saliency_loss
 from visarl.preprocess import fingerprint, shrink, to_input
 from visarl.training_options import TrainSaliency
 
 PART = "saliency.safetensors"
+PAINTING = 600
+"""Iterations of pretraining where a hub was asked for weights and cannot be reached."""
 LR, PAPER_LR = 3e-3, 3e-4
 """From scratch, in hundreds of iterations; and the paper's, for what has learned before."""
 EVERY_S = 0.5
@@ -65,6 +67,7 @@ class ClickedPicture:
 
 def main(options: TrainSaliency) -> None:
     config = configure(options)
+    options = reachable(options, config)
     annotations = AnnotationFile.load(options.clicks, config.preprocess)
     pictures = [
         ClickedPicture(picture, annotations.frames[key], annotations.areas.get(key, ()))
@@ -78,6 +81,20 @@ def main(options: TrainSaliency) -> None:
     console().print(
         f"saliency: {options.out / PART} ({', '.join(model.config.roles)}) after {time.monotonic() - began:.0f} s"
     )
+
+
+def reachable(options: TrainSaliency, config: ModelConfig) -> TrainSaliency:
+    """Where the hub is asked for weights and does not answer: painting the bags' own frames instead."""
+    if not options.pretrained or options.weights:
+        return options
+    try:
+        build_saliency(config.saliency, True)  # its download is kept for later
+    except HubError as error:
+        options = dataclasses.replace(options, pretrained=False, pretraining=options.pretraining or PAINTING)
+        console().print(
+            f"saliency: {error}. Beginning with {options.pretraining} iterations of painting the bags' frames instead"
+        )
+    return options
 
 
 def configure(options: TrainSaliency) -> ModelConfig:

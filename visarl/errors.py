@@ -18,6 +18,10 @@ class ConfigError(VisarlError):
     """A hyper-parameter or an option is unknown or out of range."""
 
 
+class HubError(ConfigError):
+    """The hub that has a model's weights cannot be reached."""
+
+
 class BundleError(VisarlError):
     """A bundle is missing, damaged, or made for something else."""
 

@@ -49,7 +49,7 @@ class TrainSaliency(Training):
     backbone: str | None = None
     """Any timm model with pyramid features; None takes the preset's, and for frozen features DINOv2's small one."""
     pretrained: bool = False
-    """Begin with ImageNet weights from timm's hub (needs the network)."""
+    """Begin with ImageNet weights from timm's hub; where it cannot be reached, with 600 iterations of `pretraining`."""
     weights: Path | None = None
     """Begin with those of this file: a download of what the hub has."""
     pretraining: int = 0

@@ -18,7 +18,7 @@ from training import train_saliency
 from training.backbone_pretraining import painting_loss, pretrain
 from training.common import TrainingError
 from training.parts import load_saliency
-from training.train_saliency import ClickedPicture, train
+from training.train_saliency import ClickedPicture, reachable, train
 from visarl.bundle import load_part, save_part
 from visarl.data.annotations import AnnotationFile, Area, Click
 from visarl.errors import ConfigError, DataError
@@ -96,6 +96,19 @@ def test_frozen_features_need_to_know_something(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, saliency=dataclasses.replace(TINY.saliency, model="frozen"))
     with pytest.raises(ConfigError, match="--pretrained.*--weights"):
         train(options(tmp_path), config, [picture(HAND)])
+
+
+def test_where_no_hub_answers_painting_comes_instead(
+    tmp_path: Path, no_hub: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = options(tmp_path, pretrained=True)
+    settled = reachable(asked, TINY)
+    assert (settled.pretrained, settled.pretraining) == (False, train_saliency.PAINTING)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "hub gave no weights of" in said and "600 iterations of painting" in said
+    assert reachable(options(tmp_path, pretrained=True, pretraining=3), TINY).pretraining == 3
+    for left in (options(tmp_path), options(tmp_path, pretrained=True, weights=tmp_path / "file")):
+        assert reachable(left, TINY) is left
 
 
 @pytest.mark.parametrize("model", ["unet", "frozen"])

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visarl.config import SaliencyConfig
-from visarl.errors import ConfigError, ContractError
+from visarl.errors import ConfigError, ContractError, HubError
 
 LOSS_WEIGHTS = (0.5, 0.5, 0.5, 0.8, 0.8, 1.0)
 """Of the predictions from deep to shallow (PiCANet's paper). A decoder with fewer levels drops the deepest."""
@@ -158,7 +158,8 @@ def _filled(model: Any, name: str, pretrained: bool | Path, options: dict[str, A
             filled = timm.create_model(name, features_only=True, pretrained=True, **options)
     except Exception as error:  # the hub's library, the file's format and a misfit each raise their own kind
         words = str(error).strip().splitlines() or [""]
-        raise ConfigError(
+        unreachable = pretrained is True and isinstance(error, OSError)  # as sockets' errors and the hub's own are
+        raise (HubError if unreachable else ConfigError)(
             f"{source} no weights of {name} ({type(error).__name__}: {words[0]}); give a downloaded file with "
             "--weights, or begin without"
         ) from error

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from visarl.config import SaliencyConfig
-from visarl.errors import ConfigError, ContractError
+from visarl.errors import ConfigError, ContractError, HubError
 from visarl.models.saliency import Prediction, build_saliency, saliency_loss
 
 SMALL = SaliencyConfig(image_size=64, width=16, global_width=16, local_width=8)
@@ -27,13 +27,6 @@ EVERY = pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A hub that nobody reaches, and an empty cache of it: without the wait for its answer."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
 def test_the_loss_weighs_the_levels_as_the_paper_does() -> None:
@@ -137,9 +130,9 @@ def test_weights_of_a_backbone_come_from_a_file(name: str, tmp_path: Path) -> No
     assert torch.equal(found[first], dict(own.named_parameters())[first])
 
 
-def test_weights_that_cannot_be_had_are_told(tmp_path: Path, hub: None) -> None:
+def test_weights_that_cannot_be_had_are_told(tmp_path: Path, no_hub: None) -> None:
     for config in (MODELS["picanet"], MODELS["frozen"]):
-        with pytest.raises(ConfigError, match="hub gave no weights of mobilenetv3_small_100 .*--weights"):
+        with pytest.raises(HubError, match="hub gave no weights of mobilenetv3_small_100 .*--weights"):
             build_saliency(config, True)
     with pytest.raises(ConfigError, match="no such file"):
         build_saliency(MODELS["picanet"], tmp_path / "none.safetensors")
