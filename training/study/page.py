@@ -111,7 +111,8 @@ def _claim(results: Results) -> str:
     starts = PAPER_STARTS * len(PAPER_TASKS)
     verdicts = [one for one in targets(table) if one.met is not None]
     missed = [f"{one.target} (by {one.by})" for one in verdicts if not one.met]
-    judged = "All targets are met."
+    unknown = len(targets(table)) - len(verdicts)
+    judged = "All targets are met." if not unknown else f"The {len(verdicts)} targets that are measured are met."
     if missed:
         judged = f"Of {len(verdicts)} targets {len(missed)} missed: {'; '.join(missed)}."
     return (

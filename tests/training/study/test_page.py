@@ -81,6 +81,8 @@ def test_a_whole_page(tmp_path: Path) -> None:
     assert "1000 to 1050" in section(text, "How it was made") and "0123456789ab" in text
     plot = cv2.imread(str(tmp_path / page.PLOT))
     assert plot is not None and plot.shape[1] >= 800
+    some = {arm: of for arm, of in good()["table5"].items() if arm != "shuffled"}
+    assert "The 3 targets that are measured are met" in render(good() | {"table5": some}, tmp_path)
 
 
 def test_the_plot_shows_the_rates(tmp_path: Path) -> None:
