@@ -31,6 +31,7 @@ def options(run: Path, out: Path) -> Pipeline:
         saliency_iterations=2,
         encoder_iterations=2,
         policy_iterations=2,
+        select=0,
         diagnostic_starts=0,
         limit_s=0.5,
         graph=False,
