@@ -7,12 +7,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from training import label, probe, score, train_encoder, train_policy, train_saliency
+from training import diagnose, label, probe, score, train_encoder, train_policy, train_saliency
 from training.agents import BundleAgent, DiagnosticAgent, GivenMapsAgent, Maps
 from training.closed_loop import Agent, run_start
 from training.common import write_json
+from visarl.bundle import load_bundle
+from visarl.data import recorder
+from visarl.data.convert import convert
 from visarl.sim.tabletop import Simulator
-from visarl.training_options import Label, Probe, ScoreSaliency, TrainEncoder, TrainPolicy, TrainSaliency
+from visarl.training_options import Diagnose, Label, Probe, ScoreSaliency, TrainEncoder, TrainPolicy, TrainSaliency
 
 
 def saliency(fresh: bool, options: TrainSaliency) -> dict[str, Any]:
@@ -83,6 +86,23 @@ def rollouts(
 def saliency_scores(fresh: bool, options: ScoreSaliency) -> dict[str, Any]:
     """The predicted maps on demonstrations that nothing was trained on."""
     return score.score(options)
+
+
+def held_out(fresh: bool, bundles: dict[str, Path], bags: Path, task: str) -> dict[str, Any]:
+    """The policies' losses on demonstrations that nothing was trained on, with their own pictures and with another's.
+
+    Args:
+        bundles: by arm.
+    """
+    preprocess = load_bundle(next(iter(bundles.values()))).config.preprocess
+    file = bags.with_name("test_episodes.hdf5")
+    convert(recorder.episodes(bags, task), file, preprocess)
+    losses = {}
+    for arm, bundle in bundles.items():
+        judged = diagnose.diagnose(Diagnose(episodes=file, bundle=bundle, device="cpu", threads=1)).judged
+        assert judged is not None  # there is a bundle
+        losses[arm] = {"own": judged.scored.own, "other": judged.scored.other}
+    return losses
 
 
 def probes(fresh: bool, kinds: list[str], several: list[Probe]) -> dict[str, Any]:

@@ -231,19 +231,20 @@ def _tests(results: Results) -> list[str]:
 
 
 def _looks(results: Results) -> list[str]:
-    losses = results.get("table5_about", {}).get("losses", {})
-    tasks = tasks_of(results["table5"])
-    rows = []
-    for arm, of in losses.items():
-        found = [look(of.get(task, [])) for task in tasks]
-        if any(times is not None for times in found):
-            rows.append((_titles(results).get(arm, arm), *("" if times is None else f"{times:.1f}" for times in found)))
+    held_out = results.get("table5_about", {}).get("held_out", {})
+    tasks = [task for task in tasks_of(results["table5"]) if task in held_out]
+    rows = [
+        (title, *(f"{look(held_out[task][arm]):.1f}" for task in tasks))
+        for arm, title in _titles(results).items()
+        if tasks and all(arm in held_out[task] for task in tasks)
+    ]
     if not rows:
         return []
     return [
-        "How many times larger the training loss is with the embeddings of another episode, over the training seeds. A "
-        f"policy that ignores the picture has 1; below {LOOKS:g} it hardly looks. A large number is needed, and not "
-        "enough: an embedding may tell demonstrations apart by heart.",
+        "How many times larger the loss is with the pictures of another episode than with its own, on the test "
+        "demonstrations, which nothing was trained on; of the first training seed. A policy that ignores the picture "
+        f"has 1; below {LOOKS:g} it hardly looks. A large number is needed, and not enough: it tells nothing of scenes "
+        "that are further away.",
         grid(("arm", *tasks), rows, _command(results)),
     ]
 

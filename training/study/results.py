@@ -89,15 +89,7 @@ def table5(
                 }
                 for task, found in recorded.items()
             },
-            "losses": {
-                arm: {
-                    task: [
-                        figures[f"policy/{arm}/{task}-{seed}"].get("policy_losses", {}) for seed in range(options.seeds)
-                    ]
-                    for task in options.tasks
-                }
-                for arm in options.arms
-            },
+            "held_out": {task: figures[f"held_out/{task}"] for task in options.tasks if f"held_out/{task}" in figures},
             "probe": {task: figures[f"probe/{task}"] for task in options.tasks if f"probe/{task}" in figures},
             "saliency": {task: figures[f"score/{task}"] for task in options.tasks if f"score/{task}" in figures},
             "graph": graph,

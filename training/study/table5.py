@@ -45,6 +45,8 @@ SALIENCY_STEP_S, RGB_IMAGE_S, BOTH_IMAGE_S, POLICY_STEP_S, START_S = 0.38, 0.004
 policy and a start take on one core of an AMD EPYC with AVX-512. Only the estimate uses them."""
 FULL_IMAGE_S = 0.02
 """A picture in pretraining with the paper's decoder."""
+HELD_OUT_S = 10.0
+"""One policy on the test demonstrations of a task."""
 RECORDING_S, GRAPH_START_S = 18.0, 20.0
 """A demonstration and a start over the graph take about so long, in real time."""
 
@@ -195,6 +197,8 @@ def make_plan(options: Table5, config: ModelConfig, collections: list[Collection
         scoring = ScoreSaliency(bundle=bundle, bags=one.test_bags, clicks=one.clicks)
         after = (f"policy/{OURS}/{one.task}-0", f"demos/{one.task}/record_test")
         add(f"score/{one.task}", "saliency_scores", scoring, after, 30.0)
+    for one in collections if options.test_demos else []:
+        jobs += held_out(options, one, stages is not None)
     for one in collections if probed else []:
         jobs.append(probes.job(out, one.task, probed, options))
     return Plan(out, jobs, before)
@@ -263,6 +267,23 @@ def cell(options: Table5, config: ModelConfig, one: Collection, arm: str, seed: 
         START_S * len(scenes),
     )  # fmt: skip
     return [train, starts]
+
+
+def held_out(options: Table5, one: Collection, recorded: bool) -> list[Job]:
+    """Asking the policies of the first training seed whether they look at the picture; none where no arm's policy sees
+    what the robot would."""
+    out, name = options.out.absolute(), f"held_out/{one.task}"
+    arms = [arm for arm in options.arms if ARMS[arm].encoder is not None and ARMS[arm].maps == "predicted"]
+    if not arms:
+        return []
+    arguments = {
+        "bundles": {arm: policy_folder(out, arm, one.task, 0) / train_policy.BUNDLE for arm in arms},
+        "bags": one.test_bags,
+        "task": one.task,
+    }
+    after = tuple(f"policy/{arm}/{one.task}-0" for arm in arms)
+    after += (f"demos/{one.task}/record_test",) if recorded else ()
+    return [Job(name, f"{CELLS}:held_out", arguments, {"arms": arms}, after, HELD_OUT_S * len(arms))]
 
 
 def on_graph(

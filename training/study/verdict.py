@@ -202,20 +202,16 @@ LOOKS = 2.0
 
 
 def _losses(results: Mapping[str, Any]) -> list[str]:
-    losses = results.get("table5_about", {}).get("losses", {}).get(OURS, {})
-    blind = [task for task, of in losses.items() if (times := look(of)) is not None and times < LOOKS]
+    held_out = results.get("table5_about", {}).get("held_out", {})
+    blind = [task for task, of in held_out.items() if OURS in of and look(of[OURS]) < LOOKS]
     if not blind:
         return []
     return [f"On {', '.join(blind)} the policy hardly looks at the picture: its loss is about the same with another's."]
 
 
-def look(losses: Sequence[Mapping[str, float]]) -> float | None:
-    """How many times larger the training loss is with another episode's embeddings, over the training seeds; None
-    where it was not measured."""
-    known = [one for one in losses if one.get("train") and "train_shuffled" in one]
-    if not known:
-        return None
-    return sum(one["train_shuffled"] for one in known) / sum(one["train"] for one in known)
+def look(losses: Mapping[str, float]) -> float:
+    """How many times larger the loss is with another episode's embeddings (`other`) than with its `own`."""
+    return losses["other"] / max(losses["own"], 1e-12)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

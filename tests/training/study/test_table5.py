@@ -82,7 +82,8 @@ def test_nothing_is_trained_or_chosen_on_evaluation_scenes() -> None:
 def test_more_arms_leave_what_is_done_as_it_is() -> None:
     few = {name: stage.hash for name, stage in plan(dataclasses.replace(DEFAULT, arms=("saliency",))).stages.items()}
     all_of_them = {name: stage.hash for name, stage in plan().stages.items()}
-    anew = {f"probe/{task}" for task in PAPER_TASKS}  # all encoders are asked about the same frames
+    # All encoders are asked about the same frames, all policies about the same demonstrations.
+    anew = {f"{name}/{task}" for name in ("probe", "held_out") for task in PAPER_TASKS}
     assert {name: few[name] for name in few.keys() - anew}.items() <= all_of_them.items()
 
 
@@ -146,7 +147,11 @@ def test_every_arm_from_bags_to_a_page(
         found = results["table5"][arm]["pick_red_block"]
         assert found["n"] == 1 and 0 <= found["success"] <= 1 and len(found["interval"]) == 2
     assert results["table5_about"]["seeds"]["evaluation"] == [1000, 1001]
+    held_out = results["table5_about"]["held_out"]["pick_red_block"]
+    assert set(held_out) == {arm for arm, kind in ARMS.items() if kind.encoder and kind.maps == "predicted"}
+    assert all(of["own"] > 0 and of["other"] > 0 for of in held_out.values())
     page = (tmp_path / "results.md").read_text()
+    assert "### Does the policy look at the picture?" in page
     assert "RGB + saliency, keypoints" in page and "### What the encoders know" in page
     probed = results["table5_about"]["probe"]["pick_red_block"]
     assert set(probed) == {"rgb", "pretraining_only", "saliency", "shuffled", "oracle", "full_decoder"}
