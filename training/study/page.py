@@ -217,11 +217,11 @@ def _tests(results: Results) -> list[str]:
         return []
     titles = _titles(results)
     rows = [
-        (titles.get(test["arms"][1], test["arms"][1]), test["n"], test["only_first"], test["only_second"],
+        (*(titles.get(arm, arm) for arm in test["arms"]), test["n"], test["only_first"], test["only_second"],
          p_value(test["p"]), p_value(raised))
         for test, raised in zip(tests, holm([test["p"] for test in tests]), strict=True)
     ]  # fmt: skip
-    heads = ("our arm against", "scenes", "only ours succeeds", "only the other", "McNemar", "with Holm's correction")
+    heads = ("arm", "against", "scenes", "only the first succeeds", "only the second", "McNemar", "with Holm's")
     return [
         "Every arm meets the same scenes, each with the policy of the same training seed, so they are compared scene "
         "by scene: McNemar's exact test on those that ended differently, and Holm's correction for there being "

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.study.arms import OURS, PAPER_TASKS, RGB_ARMS
+from training.study.arms import OURS, PAPER, PAPER_CLAIM, PAPER_STARTS, PAPER_TASKS, RGB_ARMS
 from visarl.sim.tasks import get_task
 from visarl.stats import wilson
 
@@ -164,7 +164,7 @@ def readings(results: Mapping[str, Any]) -> list[str]:
     if oracle is not None and oracle.share > ours.share:
         found.append(
             f"Perfect saliency would succeed in {100 * oracle.share:.0f} %: the predicted maps cost "
-            f"{100 * (oracle.share - ours.share):.1f} points{_beyond_chance(results, 'oracle')}."
+            f"{100 * (oracle.share - ours.share):.1f} points{_beyond_chance(results, OURS, 'oracle')}."
         )
     elif oracle is not None:
         found.append(
@@ -175,19 +175,34 @@ def readings(results: Mapping[str, Any]) -> list[str]:
         difference = ours.share - alone.share
         found.append(
             f"The encoder's embedding beside the keypoints is worth {points(difference)}"
-            f"{_beyond_chance(results, 'keypoints')}: keypoints alone succeed in {100 * alone.share:.0f} %."
+            f"{_beyond_chance(results, OURS, 'keypoints')}: keypoints alone succeed in {100 * alone.share:.0f} %."
         )
     if (shuffled := pooled(table, "shuffled", tasks)) is not None:
         found.append(
-            f"What the maps say is worth {points(ours.share - shuffled.share)}{_beyond_chance(results, 'shuffled')}: "
-            f"with maps of other pictures the same arm succeeds in {100 * shuffled.share:.0f} %."
+            f"What the maps say is worth {points(ours.share - shuffled.share)}"
+            f"{_beyond_chance(results, OURS, 'shuffled')}: with maps of other pictures the same arm succeeds in "
+            f"{100 * shuffled.share:.0f} %."
         )
-    return found + _losses(results)
+    return found + _papers_claim(results) + _losses(results)
 
 
-def _beyond_chance(results: Mapping[str, Any], arm: str) -> str:
+def _papers_claim(results: Mapping[str, Any]) -> list[str]:
+    table: Table = results["table5"]
+    with_saliency, without = (pooled(table, arm, tasks_of(table)) for arm in PAPER_CLAIM)
+    if with_saliency is None or without is None:
+        return []
+    theirs = [sum(PAPER[arm].values()) / PAPER_STARTS / len(PAPER[arm]) for arm in PAPER_CLAIM]
+    return [
+        f"What the paper compares, its own readout with saliency and without, differs by "
+        f"{points(with_saliency.share - without.share)}{_beyond_chance(results, *PAPER_CLAIM)}: "
+        f"{100 * with_saliency.share:.0f} % beside {100 * without.share:.0f} %, on the paper's real arm "
+        f"{100 * theirs[0]:.0f} % beside {100 * theirs[1]:.0f} %."
+    ]
+
+
+def _beyond_chance(results: Mapping[str, Any], one: str, other: str) -> str:
     for test in results.get("table5_tests", []):
-        if test["arms"] == [OURS, arm]:
+        if test["arms"] == [one, other]:
             return f" (paired, {p_value(test['p'])}{'' if test['p'] < 0.05 else ': no more than chance gives'})"
     return ""
 
