@@ -71,11 +71,12 @@ def study(options: Table5) -> dict[str, Any]:
     stages = Stages(out / "stages", [*names, "videos"])
     workers = executor(options.workers, options.ray)
     try:
-        console().print(
-            f"demonstrations: about {recording_seconds(options, collections) / 60:.0f} minutes in real time; then "
-            + estimate(make_plan(options, config, collections, None), workers.slots)
-            + ("" if options.preset == "64" else f"; that is of preset 64 on CPU cores, not of {options.preset}")
-        )
+        if (seconds := recording_seconds(options, collections)) > 0:  # else the better estimate below follows at once
+            console().print(
+                f"demonstrations: about {seconds / 60:.0f} minutes in real time; then at most "
+                + estimate(make_plan(options, config, collections, None), workers.slots)
+                + ("" if options.preset == "64" else f"; that is of preset 64 on CPU cores, not of {options.preset}")
+            )
         recorded = {one.task: collect(one, config, stages) for one in collections}
         plan = make_plan(options, config, collections, stages)
         console().print(estimate(plan, workers.slots, len(options.tasks) * options.graph_starts * GRAPH_START_S))
