@@ -88,6 +88,8 @@ PAPER = {
 """Table V of the paper: successes of 10 on the real arm."""
 PAPER_CLAIM = ("saliency_mean", "rgb")
 """What the paper compares: its own readout with saliency and without."""
+WHERE_IT_HELPS = (("pretraining_only", "rgb"), ("saliency_mean", "pretraining_only"))
+"""All by the paper's readout: what saliency in pretraining adds, and what maps in the robot's eyes add to that."""
 PAPER_STARTS = 10
 
 PAPER_TASKS = ("pick_apple", "pick_red_block", "bread_to_plate", "apple_to_bowl")

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from training.closed_loop import STAY_S
 from training.common import write_json
 from training.study import page
-from training.study.arms import ARMS, OURS, PAPER_CLAIM
+from training.study.arms import ARMS, OURS, PAPER_CLAIM, WHERE_IT_HELPS
 from training.study.jobs import Figures, Plan
 from visarl.data.files import write_text
 from visarl.sim.seeds import EVALUATION_SEEDS, VALIDATION_SEEDS
@@ -110,8 +110,8 @@ def rate(rows: list[list[Any]]) -> dict[str, Any]:
 
 
 def tests(starts: dict[str, dict[str, list[list[Any]]]]) -> list[dict[str, Any]]:
-    """Our arm against each other one, and what the paper compares."""
-    pairs = [(OURS, arm) for arm in starts if arm != OURS] + [PAPER_CLAIM]
+    """Our arm against each other one, what the paper compares, and the two halves of that."""
+    pairs = [(OURS, arm) for arm in starts if arm != OURS] + [PAPER_CLAIM, *WHERE_IT_HELPS]
     return [paired(one, other, starts) for one, other in pairs if one in starts and other in starts]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.study.arms import OURS, PAPER, PAPER_CLAIM, PAPER_STARTS, PAPER_TASKS, RGB_ARMS
+from training.study.arms import OURS, PAPER, PAPER_CLAIM, PAPER_STARTS, PAPER_TASKS, RGB_ARMS, WHERE_IT_HELPS
 from visarl.sim.tasks import get_task
 from visarl.stats import wilson
 
@@ -192,12 +192,28 @@ def _papers_claim(results: Mapping[str, Any]) -> list[str]:
     if with_saliency is None or without is None:
         return []
     theirs = [sum(PAPER[arm].values()) / PAPER_STARTS / len(PAPER[arm]) for arm in PAPER_CLAIM]
-    return [
+    found = [
         f"What the paper compares, its own readout with saliency and without, differs by "
         f"{points(with_saliency.share - without.share)}{_beyond_chance(results, *PAPER_CLAIM)}: "
         f"{100 * with_saliency.share:.0f} % beside {100 * without.share:.0f} %, on the paper's real arm "
         f"{100 * theirs[0]:.0f} % beside {100 * theirs[1]:.0f} %."
     ]
+    halves = [_difference(results, *pair) for pair in WHERE_IT_HELPS]
+    if all(halves):
+        found.append(
+            f"Of that, saliency in pretraining alone, the robot seeing RGB only, is worth {halves[0]}; maps that the "
+            f"robot sees too, {halves[1]}."
+        )
+    return found
+
+
+def _difference(results: Mapping[str, Any], one: str, other: str) -> str:
+    """In points, and whether chance gives it; nothing where an arm is missing."""
+    table: Table = results["table5"]
+    mine, theirs = (pooled(table, arm, tasks_of(table)) for arm in (one, other))
+    if mine is None or theirs is None:
+        return ""
+    return f"{points(mine.share - theirs.share)}{_beyond_chance(results, one, other)}"
 
 
 def _beyond_chance(results: Mapping[str, Any], one: str, other: str) -> str:
