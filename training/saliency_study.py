@@ -74,7 +74,7 @@ class Plan:
 
 
 PLANS = {
-    "tiny": Plan(("pick_red_block",), (1, 2), 1, 2, 2),
+    "tiny": Plan(("pick_red_block", "apple_to_bowl"), (1, 2), 1, 2, 2),
     "small": Plan(("pick_red_block", "apple_to_bowl"), (1, 2, 5, 10, 20), 1),
     "full": Plan(("pick_apple", "pick_red_block", "bread_to_plate", "apple_to_bowl"), (1, 2, 5, 10, 20), 3),
 }
@@ -116,7 +116,7 @@ def study(options: SaliencyStudy) -> dict[str, Any]:
         figures = stages.run(_name(*cell), settings, work, [f"frames/{cell[0]}"])
         found["cells"].append(dict(zip(("task", "variant", "count", "seed"), cell, strict=True)) | figures)
     for variant in options.variants:
-        model = _of(config, variant).saliency
+        model = _of(config, variant, config.saliency.roles).saliency
         found["time"][variant] = stages.run(
             f"time/{variant}", {"model": to_dict(model)}, lambda _, m=model: frame_times(m)
         )
@@ -135,8 +135,8 @@ def _name(task: str, variant: str, count: int, seed: int) -> str:
     return f"cell/{task}/{variant}-{count}-{seed}"
 
 
-def _of(config: ModelConfig, variant: str) -> ModelConfig:
-    saliency = dataclasses.replace(config.saliency, model=VARIANTS[variant]["model"])
+def _of(config: ModelConfig, variant: str, roles: tuple[str, ...]) -> ModelConfig:
+    saliency = dataclasses.replace(config.saliency, model=VARIANTS[variant]["model"], roles=roles)
     return dataclasses.replace(config, saliency=saliency)
 
 
@@ -153,7 +153,7 @@ def _cell_settings(
     wanted = dataclasses.asdict(_training(Path(), options, plan, cell))
     ignored = ("out", "bags", "clicks", "threads", "device", "checkpoint_every", "restart", "weights")
     plain = {key: value for key, value in wanted.items() if key not in ignored}
-    return plain | {"config": to_dict(_of(config, cell[1])), "count": cell[2]}
+    return plain | {"config": to_dict(_of(config, cell[1], get_task(cell[0]).roles)), "count": cell[2]}
 
 
 def _make_frames(out: Path, task: str, config: ModelConfig) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _cell(
     pictures = [ClickedPicture(learnt.pictures[i], learnt.clicks(i)) for i in chosen]
     folder = out / "models" / task / f"{variant}-{count}-{seed}"
     wanted = dataclasses.replace(_training(folder, options, plan, cell), restart=fresh)
-    own = _of(config, variant)
+    own = _of(config, variant, get_task(task).roles)
     began = time.monotonic()
     # Pretraining does not know the clicks: all counts of a task and a seed begin from one.
     train(wanted, own, pictures, learnt.pictures, folder.with_name(f"{variant}-{seed}-pretraining"))
@@ -270,7 +270,7 @@ def _minutes(
     device, total = pick_device(options.device), 0.0
     batch = TrainSaliency.batch
     for variant in options.variants:
-        net = build_saliency(_of(config, variant).saliency).to(device).train()
+        net = build_saliency(_of(config, variant, config.saliency.roles).saliency).to(device).train()
         size = config.saliency.image_size
         pictures, target = torch.randn(batch, 3, size, size), torch.rand(batch, len(config.saliency.roles), size, size)
         taken = []

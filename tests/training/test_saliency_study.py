@@ -19,6 +19,7 @@ from training.score import Predictor
 from training.steadiness import smoothed, steadiness
 from visarl.config import to_dict
 from visarl.data.annotations import Click, render
+from visarl.sim.tasks import get_task
 from visarl.training_options import SaliencyStudy
 
 
@@ -40,9 +41,15 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[SaliencyStudy, dict[
 def test_a_cell_for_each_model_and_number_of_frames(done: tuple[SaliencyStudy, dict[str, Any]]) -> None:
     options, results = done
     cells = results["saliency"]["cells"]
-    assert [(c["variant"], c["count"]) for c in cells] == [(v, n) for v in ("unet", "frozen") for n in (1, 2)]
+    assert [(c["task"], c["variant"], c["count"]) for c in cells] == [
+        (t, v, n) for t in ("pick_red_block", "apple_to_bowl") for v in ("unet", "frozen") for n in (1, 2)
+    ]
     for cell in cells:
-        assert set(cell["peaks"]) == {"effector", "object"} and set(cell["trivial"]) == {"zero", "mean_map", "centre"}
+        assert set(cell["peaks"]) == set(get_task(cell["task"]).roles) and set(cell["trivial"]) == {
+            "zero",
+            "mean_map",
+            "centre",
+        }
         assert mae_share(cell) > 0 and set(cell["steady"]["smoothing"]) == {"0", "0.3", "0.6"}
     assert set(results["saliency"]["time"]) == {"unet", "frozen"}
     assert json.loads((options.out / "results.json").read_text())["saliency"] == json.loads(
@@ -54,8 +61,8 @@ def test_a_second_call_does_nothing_again(done: tuple[SaliencyStudy, dict[str, A
     options, _ = done
     for marker in (options.out / "stages").rglob("*.json"):
         assert len(json.loads(marker.read_text())["commits"]) == 1
-    # One pretraining for all numbers of frames.
-    assert len(list(options.out.rglob("*-pretraining"))) == 1
+    # One pretraining a task for all numbers of frames.
+    assert len(list(options.out.rglob("*-pretraining"))) == 2
     assert not list((options.out / "models").rglob("pretraining/checkpoint.pt"))
 
 
