@@ -312,7 +312,11 @@ class Run:
                 self.progress.stop()
             self.curves.close()
         if kind is KeyboardInterrupt and self.leads:
-            console().print(f"{self.title}: interrupted; the same command goes on from {self.path}")
+            what = f"; the same command goes on from {self.path}"
+            if not self.path.exists():
+                what = f" before its first checkpoint, which is due after {self.every} iterations: the same "
+                what += "command begins anew"
+            console().print(f"{self.title}: interrupted{what}")
         if error is not None and out_of_memory(error):
             # Another batch is another run: its checkpoints would not be taken up.
             what = (str(error).splitlines() or [type(error).__name__])[0]

@@ -53,7 +53,8 @@ def fit_camera(tool: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
     if sure.sum() < _LEAST or np.ptp(tool[sure], axis=0).min() < 0.02:
         raise DataError(
             f"calibration: {int(sure.sum())} of {len(points)} frames show the effector clearly; expected at least "
-            f"{_LEAST}, with the hand moving 2 cm in each direction. Click the effector on more frames or record longer"
+            f"{_LEAST}, with the hand moving 2 cm in each direction. Train saliency longer, click "
+            "the effector on more frames, or record longer"
         )
     tool, seen = tool[sure], points[sure, :2]
     camera = _solve(tool, seen)

@@ -55,11 +55,12 @@ def record(options: Record, console: Console | None = None) -> dict[str, Any]:
         bytes_per_second and image rate of what is kept; out.
 
     Raises:
-        RecordError: the expert fails too often; ConfigError: no episodes, or seeds reserved for validation; DataError:
-        `options.out` cannot be written; and the graph's errors.
+        RecordError: the expert fails too often; ConfigError: no such task, no episodes, or seeds kept for validation;
+        DataError: `options.out` cannot be written; and the graph's errors.
     """
     if options.episodes < 1:
         raise ConfigError(f"record: expected at least one demonstration, found --episodes {options.episodes}")
+    get_task(options.task)
     out = options.out.expanduser().absolute()
     writable(out, folder=True)
     have = len(episodes(out, options.task))

@@ -196,6 +196,9 @@ def test_progress_keeps_off_stdout_and_to_a_line_every_tenth(
     work(Training(out=tmp_path / "b", checkpoint_every=2), stop=3)
     found = capsys.readouterr()
     assert found.out == "" and "count: interrupted; the same command goes on" in found.err
+    work(Training(out=tmp_path / "c", checkpoint_every=100), stop=3)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "interrupted before its first checkpoint, which is due after 100 iterations: the same command begins" in said
 
 
 def test_json_for_people_and_other_programs(tmp_path: Path) -> None:

@@ -244,7 +244,8 @@ def _looks(results: Results) -> list[str]:
         "How many times larger the loss is with the pictures of another episode than with its own, on the test "
         "demonstrations, which nothing was trained on; of the first training seed. A policy that ignores the picture "
         f"has 1; below {LOOKS:g} it hardly looks. A large number is needed, and not enough: it tells nothing of scenes "
-        "that are further away.",
+        "that are further away. It compares within one loss: that of action chunks is an absolute one, whose ratio is "
+        "about the root of a squared one's. Controls see maps that no demonstration has, and are left out.",
         grid(("arm", *tasks), rows, _command(results)),
     ]
 
