@@ -10,6 +10,8 @@ shows. Interrupted, the same command goes on. `results.json` gets everything, `r
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -246,10 +248,12 @@ def frame_times(config: SaliencyConfig, repeats: int = 30) -> dict[str, Any]:
     net = build_saliency(config).eval()
     size, found = config.image_size, {"parameters_m": round(sum(p.numel() for p in net.parameters()) / 1e6, 2)}
     picture = torch.randn(1, 3, size, size)
+    # What an engine converts is kept by its name, which stands for these weights and no others.
+    name = "study-" + hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:12]
     threads = torch.get_num_threads()
     for engine in ("openvino", "torch"):
         try:
-            run = make_engine(Predict(net), [(3, size, size)], engine, 1, f"study-{config.model}")
+            run = make_engine(Predict(net), [(3, size, size)], engine, 1, name)
         except Exception as error:  # an engine that is not installed leaves a gap
             console().print(f"time: {engine} left out ({error})")
             continue

@@ -66,6 +66,13 @@ def test_a_second_call_does_nothing_again(done: tuple[SaliencyStudy, dict[str, A
     assert not list((options.out / "models").rglob("pretraining/checkpoint.pt"))
 
 
+def test_times_are_those_of_the_size_asked_for() -> None:
+    # Converted networks are kept from call to call: one of another size must not be taken for this one.
+    for side in (64, 96):
+        found = saliency_study.frame_times(dataclasses.replace(TINY.saliency, model="unet", image_size=side), 1)
+        assert found["torch"] > 0 and found["openvino"] > 0
+
+
 def test_the_page_tells_of_all_of_it(done: tuple[SaliencyStudy, dict[str, Any]]) -> None:
     options, _ = done
     page = (options.out / "results.md").read_text()
@@ -74,7 +81,7 @@ def test_the_page_tells_of_all_of_it(done: tuple[SaliencyStudy, dict[str, Any]])
         assert words in page, words
     assert "nan" not in page
     shown = re.findall(r"!\[[^]]*\]\(([^)]*)\)", page)
-    assert set(shown) == {CURVES, CONFIDENCE, pictures_of("pick_red_block", "unet")}
+    assert set(shown) == {CURVES, CONFIDENCE, *(pictures_of(t, "unet") for t in ("pick_red_block", "apple_to_bowl"))}
     for name in shown:
         assert (options.out / name).stat().st_size > 10_000, name
 
