@@ -80,7 +80,7 @@ PLANS = {
     "small": Plan(("pick_red_block", "apple_to_bowl"), (1, 2, 5, 10, 20), 1),
     "full": Plan(("pick_apple", "pick_red_block", "bread_to_plate", "apple_to_bowl"), (1, 2, 5, 10, 20), 3),
 }
-"""By preset: tiny is for tests, small for two cores and an hour, full for a GPU."""
+"""By preset: tiny is for tests, small for two cores and two hours, full for a GPU."""
 
 
 def main(options: SaliencyStudy) -> None:

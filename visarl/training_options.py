@@ -288,7 +288,7 @@ class SaliencyStudy:
     docs: Path | None = None
     """Folder of results.md and results.json; None leaves them in `out`."""
     preset: Literal["tiny", "small", "full"] = "small"
-    """How much: two tasks in about an hour on two cores, or all four with three seeds."""
+    """How much: two tasks in about two hours on two cores, or all four with three seeds."""
     models: str = "64"
     """Sizes of the models: a preset's name, or a JSON file with a configuration."""
     variants: tuple[SaliencyVariant, ...] = ("picanet", "unet", "unet_painted", "frozen")
